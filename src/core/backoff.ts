@@ -13,6 +13,7 @@ export function backoffDelay(attempt: number, random: number, { baseMs, maxMs }:
 export function parseRetryAfter(header: string | undefined, now: number): number | undefined {
   if (header === undefined) return undefined
   if (/^\d{1,9}$/.test(header.trim())) return Number(header.trim()) * 1000
-  const at = Date.parse(header)
+  // Date.parse reads all sorts of things; an HTTP date begins with the name of a day.
+  const at = /^[A-Za-z]{3,9},? /.test(header.trim()) ? Date.parse(header) : NaN
   return Number.isNaN(at) ? undefined : Math.max(0, at - now)
 }

@@ -44,6 +44,11 @@ export interface BlobSource {
    * iterated once. `range` is not empty.
    */
   open(key: BlobKey, range: ByteRange, options?: SourceOptions): Promise<AsyncIterable<Uint8Array> | undefined>
+  /**
+   * Whether this source has to send everything before the range, to be thrown away (a server that ignores Range). The blob is then
+   * better read once from its beginning. Absent: it does not.
+   */
+  readsWhole?(key: BlobKey): boolean
 }
 
 /** A manifest as an origin names it. */

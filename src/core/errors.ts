@@ -99,11 +99,17 @@ export function systemCode(error: unknown): string | undefined {
   return typeof error.code === 'string' ? error.code : undefined
 }
 
+/** What was thrown, as an Error: itself, or wrapped when somebody threw something else. */
+export function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown))
+}
+
 /** One line for a person: the message, and the messages of its causes. */
 export function describeError(error: unknown): string {
   const parts: string[] = []
   let current: unknown = error
-  while (current instanceof Error && parts.length < 5) {
+  // A bound on the depth, because causes may form a cycle.
+  for (let depth = 0; current instanceof Error && depth < 5; depth += 1) {
     if (current.message !== '' && !parts.includes(current.message)) parts.push(current.message)
     current = current.cause
   }

@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net'
 import { tryParseDigest, type Digest } from './digest.ts'
 import { ShoalError } from './errors.ts'
 
@@ -6,7 +7,8 @@ const NAME = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|
 const NAME_MAX = 255
 const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/
 /** Host or host:port, as image names carry it. Bracketed IPv6 included. */
-const REGISTRY = /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$/
+const LABEL = '[a-z0-9](?:[a-z0-9-]*[a-z0-9])?'
+const REGISTRY = new RegExp(`^(?:${LABEL}(?:\\.${LABEL})*|\\[(?<ipv6>[0-9a-f:.]+)\\])(?::(?<port>[0-9]{1,5}))?$`)
 
 export function isRepositoryName(text: string): boolean {
   return text.length <= NAME_MAX && NAME.test(text)
@@ -42,6 +44,8 @@ const ALIASES: Readonly<Record<string, string>> = {
 /** The name under which a registry is kept in the table: lower case, Docker Hub's aliases folded. Undefined when it is no host name. */
 export function normaliseRegistry(text: string): string | undefined {
   const lower = text.toLowerCase()
-  if (lower.length > NAME_MAX || !REGISTRY.test(lower)) return undefined
+  const groups = lower.length > NAME_MAX ? undefined : REGISTRY.exec(lower)?.groups
+  if (groups === undefined || Number(groups['port'] ?? 0) > 65_535) return undefined
+  if (groups['ipv6'] !== undefined && !isIPv6(groups['ipv6'])) return undefined
   return ALIASES[lower] ?? lower
 }

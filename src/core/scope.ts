@@ -7,6 +7,7 @@ export type Closable = AsyncDisposable | Disposable | { close(): Promise<void> |
  */
 export class Scope implements AsyncDisposable {
   readonly #stack: (() => unknown)[] = []
+  #closing: Promise<void> | undefined
 
   /** Adopts `resource` and returns it. */
   use<T extends Closable>(resource: T): T {
@@ -18,7 +19,17 @@ export class Scope implements AsyncDisposable {
     this.#stack.push(close)
   }
 
-  async close(): Promise<void> {
+  /** Repeatable: a call while one is under way waits for it; what was adopted since the last one is closed by the next. */
+  close(): Promise<void> {
+    this.#closing ??= this.#unwind().finally(() => (this.#closing = undefined))
+    return this.#closing
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #unwind(): Promise<void> {
     const failures: unknown[] = []
     for (let close = this.#stack.pop(); close !== undefined; close = this.#stack.pop()) {
       try {
@@ -29,10 +40,6 @@ export class Scope implements AsyncDisposable {
     }
     if (failures.length === 1) throw failures[0]
     if (failures.length > 1) throw new AggregateError(failures, 'several resources failed to close')
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close()
   }
 }
 

@@ -2,6 +2,8 @@ interface Flight<T> {
   readonly promise: Promise<T>
   readonly controller: AbortController
   waiters: number
+  /** The work has ended; its signal is left alone, because the result may still be tied to it. */
+  done: boolean
 }
 
 /**
@@ -29,7 +31,7 @@ export class SingleFlight<T> {
       flight.waiters -= 1
       if (flight.waiters === 0) {
         if (this.#flights.get(key) === flight) this.#flights.delete(key)
-        flight.controller.abort(new DOMException('every caller has left', 'AbortError'))
+        if (!flight.done) flight.controller.abort(new DOMException('every caller has left', 'AbortError'))
       }
     }
   }
@@ -37,11 +39,12 @@ export class SingleFlight<T> {
   #start(key: string, work: (signal: AbortSignal) => Promise<T>): Flight<T> {
     const controller = new AbortController()
     const promise = work(controller.signal).finally(() => {
+      flight.done = true
       if (this.#flights.get(key) === flight) this.#flights.delete(key)
     })
     // Every caller may have left by the time the work fails; the failure then belongs to nobody.
     promise.catch(() => undefined)
-    const flight: Flight<T> = { promise, controller, waiters: 0 }
+    const flight: Flight<T> = { promise, controller, waiters: 0, done: false }
     this.#flights.set(key, flight)
     return flight
   }
