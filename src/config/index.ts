@@ -1,0 +1,7 @@
+export { formatListenAddress, parseListenAddress, type ListenAddress } from './address.ts'
+export type { Config, OriginConfig, RegistryConfig, TlsConfig } from './config.ts'
+export { configDocument, configSchema } from './document.ts'
+export { DEFAULT_CONFIG_FILE, loadConfig, type LoadedConfig, type LoadOptions } from './load.ts'
+export { annotatedConfig, printConfig } from './print.ts'
+export type { LogLevel, RawConfig } from './schema.ts'
+export { formatDuration, formatSize, parseDuration, parseSize } from './units.ts'

@@ -1,0 +1,8 @@
+import type { KeyPath } from './tree.ts'
+
+/** One thing that is wrong with a configuration. `message` never holds a secret. */
+export interface Problem {
+  /** The key it is about; empty for a whole file. */
+  readonly path: KeyPath
+  readonly message: string
+}

@@ -1,0 +1,92 @@
+import { parse } from 'smol-toml'
+
+/** A TOML table. Without a prototype, so that no key is special. */
+export type Tree = Record<string, unknown>
+export type KeyPath = readonly string[]
+
+export function isTree(value: unknown): value is Tree {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date)
+}
+
+export function newTree(entries: Iterable<readonly [string, unknown]> = []): Tree {
+  const tree = Object.create(null) as Tree
+  for (const [key, value] of entries) tree[key] = value
+  return tree
+}
+
+/** `over` laid over `under`: tables are merged, anything else is replaced. */
+export function mergeTrees(under: Tree, over: Tree): Tree {
+  const merged = newTree(Object.entries(under))
+  for (const [key, value] of Object.entries(over)) {
+    const below = merged[key]
+    merged[key] = isTree(value) ? mergeTrees(isTree(below) ? below : newTree(), value) : value
+  }
+  return merged
+}
+
+/** The tree that holds only `value`, at `path`. */
+export function treeOf(path: KeyPath, value: unknown): Tree {
+  const [key = '', ...rest] = path
+  return newTree([[key, rest.length === 0 ? value : treeOf(rest, value)]])
+}
+
+/** Undefined: nothing is there. */
+export function valueAt(tree: Tree, path: KeyPath): unknown {
+  let value: unknown = tree
+  for (const key of path) {
+    if (!isTree(value)) return undefined
+    value = value[key]
+  }
+  return value
+}
+
+/** `tree` without what is at `path`. */
+export function withoutPath(tree: Tree, path: KeyPath): Tree {
+  const [key = '', ...rest] = path
+  const below = tree[key]
+  const others = Object.entries(tree).filter(([name]) => name !== key)
+  if (rest.length === 0 || !isTree(below)) return newTree(others)
+  return newTree([...others, [key, withoutPath(below, rest)]])
+}
+
+/** `registries."r.example".host`: as TOML writes a dotted key. */
+export function formatPath(path: KeyPath): string {
+  return path.map(formatKey).join('.')
+}
+
+export function formatKey(key: string): string {
+  return /^[A-Za-z0-9_-]+$/.test(key) ? key : formatString(key)
+}
+
+/** A TOML basic string. JSON's escapes are TOML's too; JSON leaves DEL alone, TOML does not. */
+export function formatString(text: string): string {
+  return JSON.stringify(text).replaceAll('\x7f', '\\u007f')
+}
+
+/** The segments of a dotted key, quotes understood. Undefined when it is none. */
+export function parsePath(text: string): KeyPath | undefined {
+  let value: unknown
+  try {
+    value = parse(`${text} = 0`)
+  } catch {
+    return undefined
+  }
+  const path: string[] = []
+  while (isTree(value)) {
+    const [only, ...others] = Object.keys(value)
+    if (only === undefined || others.length > 0) return undefined
+    path.push(only)
+    value = value[only]
+  }
+  return value === 0 ? path : undefined
+}
+
+/** One TOML value on its own. Undefined when `text` is none. */
+export function parseTomlValue(text: string): unknown {
+  try {
+    const document = parse(`value = ${text}`)
+    return Object.keys(document).length === 1 ? document['value'] : undefined
+  } catch {
+    return undefined
+  }
+}
