@@ -1,0 +1,12 @@
+export { readDockerConfig, type Credential, type Keychain } from './keychain.ts'
+export { OciLayoutOrigin, type OciLayoutOptions } from './oci-layout.ts'
+export type {
+  ConnectionOptions,
+  OriginOptions,
+  OriginTableOptions,
+  RegistryOptions,
+  TlsOptions,
+  UpstreamDeps,
+} from './options.ts'
+export { DEFAULT_REGISTRIES, OriginTable } from './origin-table.ts'
+export { RegistryOrigin, type RegistryOriginOptions } from './registry-origin.ts'
