@@ -29,6 +29,15 @@ export interface SourceOptions {
   readonly authorization?: string
 }
 
+/** A blob, and its first bytes wanted, which came with the news that it exists. */
+export interface BegunBlob {
+  readonly info: BlobInfo
+  /** What the body will yield: exactly these bytes, or it throws. May be empty. */
+  readonly range: ByteRange
+  /** As from BlobSource.open(). To be iterated, or returned from, once. */
+  readonly body: AsyncIterable<Uint8Array>
+}
+
 /**
  * Anything that can stream a range of a blob. Safe to call concurrently. Three outcomes, never mixed: absent (`undefined`), failed (a
  * ShoalError), aborted (`signal.reason`, untouched).
@@ -44,6 +53,12 @@ export interface BlobSource {
    * iterated once. `range` is not empty.
    */
   open(key: BlobKey, range: ByteRange, options?: SourceOptions): Promise<AsyncIterable<Uint8Array> | undefined>
+  /**
+   * stat() and open() in one request, for a blob whose size is not known yet: the end of `range`, which may be Infinity, is cut to the
+   * size, and nothing is left of a range that lies beyond it. Undefined: this source does not have the blob. A source without this
+   * method is asked by the other two.
+   */
+  begin?(key: BlobKey, range: ByteRange, options?: SourceOptions): Promise<BegunBlob | undefined>
   /**
    * Whether this source has to send everything before the range, to be thrown away (a server that ignores Range). The blob is then
    * better read once from its beginning. Absent: it does not.

@@ -4,6 +4,7 @@ import {
   digestHex,
   parseContentRange,
   rangeLength,
+  type BegunBlob,
   type BlobInfo,
   type BlobKey,
   type ByteRange,
@@ -67,26 +68,104 @@ function infoOf({ headers, visibility }: RegistryResponse, size: number): BlobIn
 
 /** The bytes of `range`, once the headers that promise exactly them are in. Undefined: unknown there. */
 export async function openBlob(
-  deps: { readonly client: RegistryClient; readonly sizes: KnownSizes; readonly received: (bytes: number) => void },
+  deps: OpenDeps,
   key: BlobKey,
   range: ByteRange,
   options: SourceOptions,
 ): Promise<AsyncIterable<Uint8Array> | undefined> {
-  const { client, received, sizes } = deps
+  const { client, received } = deps
   const retries = client.retries()
-  const ask = (part: ByteRange): Promise<BodyAttempt | undefined> => requestRange({ client, sizes }, key, part, options)
-  const reopen = async (part: ByteRange): Promise<BodyAttempt> => {
-    const attempt = await ask(part)
-    if (attempt === undefined) throw statusError(client.base.host, 404)
+  const first = await retries.run(() => requestRange(deps, key, range, options), options)
+  if (first === undefined) return undefined
+  return new RangedBody(
+    { retries, reopen: reopener(deps, key, options), received },
+    { range, first, signal: options.signal },
+  )
+}
+
+/** Asks for what is left of a body that broke off. */
+function reopener(deps: OpenDeps, key: BlobKey, options: SourceOptions): (part: ByteRange) => Promise<BodyAttempt> {
+  return async part => {
+    const attempt = await requestRange(deps, key, part, options)
+    if (attempt === undefined) throw statusError(deps.client.base.host, 404)
     return attempt
   }
-  const first = await retries.run(() => ask(range), options)
-  if (first === undefined) return undefined
-  return new RangedBody({ retries, reopen, received }, { range, first, signal: options.signal })
+}
+
+/** What openBlob() and beginBlob() need. */
+export interface OpenDeps {
+  readonly client: RegistryClient
+  readonly sizes: KnownSizes
+  readonly received: (bytes: number) => void
+}
+
+/**
+ * The size and the first bytes of a blob in one request. Whatever is unusual about the answer (no total, Range ignored, 416) is left to
+ * statBlob() and openBlob(), which know how to deal with it.
+ */
+export async function beginBlob(
+  deps: OpenDeps,
+  key: BlobKey,
+  range: ByteRange,
+  options: SourceOptions,
+): Promise<BegunBlob | undefined> {
+  const { client } = deps
+  const path = `blobs/${key.digest}`
+  const asked = { start: range.start, end: Math.min(range.end, Number.MAX_SAFE_INTEGER) }
+  const begun = await client.retries().run(async () => {
+    const response = await client.send({ method: 'GET', repository: key.repository, path, range: asked }, options)
+    if (response.status === 404) {
+      drain(response.body)
+      return 'absent'
+    }
+    const first = isEncoded(response) ? undefined : firstBytes(response, asked)
+    if (first === undefined) discard(response.body)
+    return first
+  }, options)
+  if (begun === 'absent') return undefined
+  if (begun !== undefined) {
+    const retries = client.retries()
+    const body = new RangedBody(
+      { retries, reopen: reopener(deps, key, options), received: deps.received },
+      { range: begun.range, first: begun.attempt, signal: options.signal },
+    )
+    return { info: begun.info, range: begun.range, body }
+  }
+  const info = await statBlob(client, key, options)
+  if (info === undefined) return undefined
+  const cut = { start: Math.min(range.start, info.size), end: Math.min(range.end, info.size) }
+  const body = cut.start < cut.end ? await openBlob(deps, key, cut, options) : NOTHING
+  return body === undefined ? undefined : { info, range: cut, body }
+}
+
+const NOTHING: AsyncIterable<Uint8Array> = {
+  [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve({ done: true, value: undefined }) }),
+}
+
+/** Undefined: the answer does not tell the size, or is not the range asked for. */
+function firstBytes(
+  response: RegistryResponse,
+  asked: ByteRange,
+): { info: BlobInfo; range: ByteRange; attempt: BodyAttempt } | undefined {
+  const { body, headers, host, status } = response
+  const length = contentLength(response)
+  const content = parseContentRange(headerOf(headers, 'content-range'))
+  const size = status === 206 ? content?.size : length
+  if (size === undefined) return undefined
+  const range = { start: asked.start, end: Math.min(asked.end, size) }
+  const isPart = content?.range.start === range.start && content.range.end === range.end
+  const isRight =
+    status === 206 ? isPart && (length ?? rangeLength(range)) === rangeLength(range) : isAll(status, range, size)
+  if (!isRight || range.start >= range.end) return undefined
+  return { info: infoOf(response, size), range, attempt: { body, host, skip: 0, open: false } }
+}
+
+function isAll(status: number, range: ByteRange, size: number): boolean {
+  return status === 200 && range.start === 0 && range.end === size
 }
 
 async function requestRange(
-  deps: { readonly client: RegistryClient; readonly sizes: KnownSizes },
+  deps: Pick<OpenDeps, 'client' | 'sizes'>,
   key: BlobKey,
   range: ByteRange,
   options: SourceOptions,

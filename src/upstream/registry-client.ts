@@ -99,6 +99,12 @@ export class RegistryClient {
     return this.#base
   }
 
+  /** Whether a host of this registry, or one that it redirects to, ignored Range lately. */
+  get hasRangelessHost(): boolean {
+    this.#rangeless.purgeStale()
+    return this.#rangeless.size > 0
+  }
+
   retries(): Retries {
     return new Retries(this.#deps, { retries: this.#retries })
   }

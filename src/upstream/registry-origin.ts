@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import {
   parseRepositoryName,
   ShoalError,
+  type BegunBlob,
   type BlobInfo,
   type BlobKey,
   type ByteRange,
@@ -15,7 +16,7 @@ import {
   type SourceOptions,
 } from '../core/index.ts'
 import { Authorizer } from './authorizer.ts'
-import { openBlob, statBlob, type KnownSizes } from './blobs.ts'
+import { beginBlob, openBlob, statBlob, type KnownSizes, type OpenDeps } from './blobs.ts'
 import type { Credential, Keychain } from './keychain.ts'
 import { listFrom } from './listing.ts'
 import { getManifest, statManifest } from './manifests.ts'
@@ -109,8 +110,18 @@ export class RegistryOrigin implements Origin, AsyncDisposable {
     options: SourceOptions = {},
   ): Promise<AsyncIterable<Uint8Array> | undefined> {
     parseRepositoryName(key.repository)
-    const deps = { client: this.#client, sizes: this.#knownSizes, received: this.#received }
-    return openBlob(deps, key, range, options)
+    return openBlob(this.#openDeps(), key, range, options)
+  }
+
+  async begin(key: BlobKey, range: ByteRange, options: SourceOptions = {}): Promise<BegunBlob | undefined> {
+    parseRepositoryName(key.repository)
+    const begun = await beginBlob(this.#openDeps(), key, range, options)
+    if (begun !== undefined) this.#sizes.set(sizeKey(key), begun.info.size)
+    return begun
+  }
+
+  readsWhole(): boolean {
+    return this.#client.hasRangelessHost
   }
 
   async statManifest(key: ManifestKey, options: ManifestOptions = {}): Promise<ManifestInfo | undefined> {
@@ -135,6 +146,10 @@ export class RegistryOrigin implements Origin, AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
+  }
+
+  #openDeps(): OpenDeps {
+    return { client: this.#client, sizes: this.#knownSizes, received: this.#received }
   }
 }
 

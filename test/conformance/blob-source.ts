@@ -92,6 +92,30 @@ export function blobSourceConformance(
       assert.deepEqual(await read(subject, small, { start: 0, end: 1 }), SMALL)
     })
 
+    check(
+      'begin, where the source has it, tells the size and brings the first bytes in one',
+      async ({ key, source }) => {
+        if (source.begin === undefined) return
+        for (const [start, end] of [
+          [0, Infinity],
+          [0, SIZE],
+          [0, BLOCK_BYTES],
+          [BLOCK_BYTES, Infinity],
+          [BLOCK_BYTES, 10 * SIZE],
+          [2 * SIZE, 3 * SIZE],
+        ] as const) {
+          const begun = await source.begin(key(large), { start, end })
+          assert.equal(begun?.info.size, SIZE)
+          assert.ok((await collect(begun.body)).equals(LARGE.subarray(start, end)), `${start}-${end}`)
+          assert.equal(begun.range.end - begun.range.start, LARGE.subarray(start, end).length)
+        }
+        const nothing = await source.begin(key(empty), { start: 0, end: Infinity })
+        assert.equal(nothing?.info.size, 0)
+        assert.equal((await collect(nothing.body)).length, 0)
+        assert.equal(await source.begin(key(UNKNOWN), { start: 0, end: 1 }), undefined)
+      },
+    )
+
     check('a sha512 blob is a blob like any other', async subject => {
       const bytes = await read(subject, large512, { start: 100, end: BLOCK_BYTES })
       assert.ok(bytes.equals(LARGE.subarray(100, BLOCK_BYTES)))

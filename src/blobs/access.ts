@@ -1,0 +1,69 @@
+import { createHmac, randomBytes } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import type { BlobKey, Clock, Visibility } from '../core/index.ts'
+import type { Places } from '../store/index.ts'
+
+/** A proof of public or shared access is believed for this long. */
+const PROOF_MS = 60 * 60 * 1000
+/** A caller's credential that the origin accepted for a repository is believed for this long. */
+const VERDICT_MS = 5 * 60 * 1000
+/** When the origin cannot be asked, an expired proof is believed for this long before it is asked again. */
+const EXTENSION_MS = 30 * 1000
+const MAX_VERDICTS = 10_000
+
+/** allowed: serve. expired: it was allowed to everyone until lately; serve only if the origin cannot be asked. unknown: ask the origin. */
+export type AccessAnswer = 'allowed' | 'expired' | 'unknown'
+
+/**
+ * Who may read what is in the cache. A blob is readable for those who could have pulled it from the place they name: the same digest in
+ * another repository proves nothing. Callers' credentials are remembered only as an HMAC under a key that dies with the process.
+ */
+export class Access {
+  readonly #places: Places
+  readonly #clock: Clock
+  readonly #secret = randomBytes(32)
+  readonly #verdicts = new LRUCache<string, number>({ max: MAX_VERDICTS })
+
+  constructor(deps: { places: Places; clock: Clock }) {
+    this.#places = deps.places
+    this.#clock = deps.clock
+  }
+
+  check(key: BlobKey, authorization: string | undefined): AccessAnswer {
+    const place = this.#places.where(key.registry, key.repository, key.digest)
+    if (place === undefined) return 'unknown'
+    const now = this.#clock.now()
+    if (place.visibility !== 'private') return place.until > now ? 'allowed' : 'expired'
+    if (authorization === undefined) return 'unknown'
+    const until = this.#verdicts.get(this.#verdictKey(key, authorization))
+    return until !== undefined && until > now ? 'allowed' : 'unknown'
+  }
+
+  /** The origin has just let this caller read `key`. */
+  allow(key: BlobKey, visibility: Visibility, authorization: string | undefined): void {
+    const now = this.#clock.now()
+    this.#places.put(key.registry, key.repository, key.digest, { visibility, until: now + PROOF_MS })
+    if (visibility === 'private' && authorization !== undefined) {
+      this.#verdicts.set(this.#verdictKey(key, authorization), now + VERDICT_MS)
+    }
+  }
+
+  /** The origin could not be asked: everyone's access of lately goes on for a while, so that not every request waits for the origin. */
+  extend(key: BlobKey): void {
+    const place = this.#places.where(key.registry, key.repository, key.digest)
+    if (place === undefined || place.visibility === 'private') return
+    const until = this.#clock.now() + EXTENSION_MS
+    this.#places.put(key.registry, key.repository, key.digest, { visibility: place.visibility, until })
+  }
+
+  /** The origin says that `key` is not there, or not for this caller: what was known of everyone's access no longer holds. */
+  forget(key: BlobKey): void {
+    this.#places.remove(key.registry, key.repository, key.digest)
+  }
+
+  #verdictKey(key: BlobKey, authorization: string): string {
+    return createHmac('sha256', this.#secret)
+      .update(`${key.registry}\0${key.repository}\0${authorization}`)
+      .digest('base64')
+  }
+}

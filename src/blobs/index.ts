@@ -1,0 +1,16 @@
+export {
+  BlobReader,
+  presenceOf,
+  type BlobReaderDeps,
+  type BlobStream,
+  type OpenBlob,
+  type Presence,
+  type ReadOptions,
+} from './blob-reader.ts'
+export {
+  ManifestReader,
+  type ManifestAnswer,
+  type ManifestReaderDeps,
+  type ManifestReaderOptions,
+} from './manifest-reader.ts'
+export type { Sources } from './sources.ts'

@@ -1,0 +1,3 @@
+export * from './child.ts'
+export * from './shoal.ts'
+export * from './tools.ts'
