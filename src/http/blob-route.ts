@@ -1,0 +1,194 @@
+import { randomBytes } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import {
+  ShoalError,
+  formatContentRange,
+  parseDigest,
+  parseRepositoryName,
+  rangeLength,
+  type BlobKey,
+  type ByteRange,
+  type Logger,
+} from '../core/index.ts'
+import { presenceOf, type BlobReader, type OpenBlob, type Presence, type ReadOptions } from '../blobs/index.ts'
+import { blobHeaders, firstBytesOf, selectionOf, serverTiming, type Described } from './blob-headers.ts'
+import { writeBody } from './body-writer.ts'
+import { planMultipart, type MultipartPlan } from './multipart.ts'
+import { PieceSource, type Piece } from './pieces.ts'
+import { sendError, unknownBlob } from './registry-error.ts'
+
+/** One request about one blob, whatever dialect it came in. */
+export interface BlobRequest {
+  readonly repository: string
+  readonly digest: string
+  /** A key of the registry table. */
+  readonly registry: string
+  /** Echoed as OCI-Namespace when the client named one. */
+  readonly namespace: string | undefined
+}
+
+/** What came from the page cache took less than the format can say. */
+const AT_ONCE = serverTiming({ store: 0 })
+
+interface Context {
+  readonly response: ServerResponse
+  readonly key: BlobKey
+  readonly info: Described
+  /** Known here and readable for this caller. */
+  readonly open: OpenBlob | undefined
+  readonly namespace: string | undefined
+  readonly options: ReadOptions
+  /** Milliseconds that the origin took to tell of the blob. */
+  readonly waited: number
+}
+
+/** HEAD and GET of blobs. */
+export class BlobRoute {
+  readonly #reader: BlobReader
+  readonly #log: Logger
+  readonly #source: PieceSource
+
+  constructor(deps: { reader: BlobReader; log: Logger }) {
+    this.#reader = deps.reader
+    this.#log = deps.log
+    this.#source = new PieceSource(deps)
+  }
+
+  /** Rejects only while nothing has been sent; a body that cannot be completed destroys the connection instead. */
+  async handle(
+    request: IncomingMessage,
+    response: ServerResponse,
+    asked: BlobRequest,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const key = {
+      digest: parseDigest(asked.digest),
+      registry: asked.registry,
+      repository: parseRepositoryName(asked.repository),
+    }
+    const options = { signal, authorization: request.headers.authorization }
+    const open = this.#reader.lookup(key, options.authorization)
+    const began = performance.now()
+    const info = open ?? (await this.#reader.stat(key, { ...options, first: firstBytesOf(request) }))
+    const waited = performance.now() - began
+    if (info === undefined) {
+      sendError(response, unknownBlob(key.digest))
+      return
+    }
+    const context = { response, key, info, open, namespace: asked.namespace, options, waited }
+    const selection = selectionOf(request, key.digest, info.size)
+    const whole = { start: 0, end: info.size }
+    if (selection.kind === 'not-modified') response.writeHead(304, blobHeaders(key.digest, info, asked.namespace)).end()
+    else if (request.method === 'HEAD') this.#sendHead(context, whole)
+    else if (selection.kind === 'whole') await this.#sendRange(context, 200, whole)
+    else if (selection.ranges.length === 1) await this.#sendRange(context, 206, selection.ranges[0] ?? whole)
+    else await this.#sendMultipart(context, selection.ranges)
+  }
+
+  #sendHead({ response, key, info, open, namespace, waited }: Context, whole: ByteRange): void {
+    const cache = open === undefined ? 'miss' : presenceOf(open, whole)
+    const headers = blobHeaders(key.digest, info, namespace)
+    headers.push(
+      'Content-Length',
+      String(info.size),
+      'X-Cache',
+      cache,
+      'Server-Timing',
+      serverTiming(open === undefined ? { origin: waited } : { store: 0 }),
+    )
+    response.writeHead(200, headers).end()
+  }
+
+  async #sendRange(context: Context, status: 200 | 206, range: ByteRange): Promise<void> {
+    const { response, key, info, open, options } = context
+    open?.touch()
+    const piece = open === undefined ? undefined : this.#source.atOnce(open, range)
+    if (piece !== undefined) {
+      response.writeHead(status, rangeHeaders(context, status, range, 'hit', AT_ONCE))
+      response.end(piece.bytes, piece.release)
+      return
+    }
+    const body = await this.#source.body(key, open, range, options)
+    if (body === undefined) {
+      sendError(response, unknownBlob(key.digest))
+      return
+    }
+    const first = await body.pieces.next()
+    response.writeHead(
+      status,
+      rangeHeaders(context, status, range, body.presence, serverTiming(body.timings(context.waited))),
+    )
+    if (info.size === 0) response.end()
+    else await this.#send(context, resume(first, body.pieces))
+  }
+
+  async #sendMultipart(context: Context, ranges: readonly ByteRange[]): Promise<void> {
+    const { response, key, info, open, namespace } = context
+    const plan = planMultipart(ranges, info.size, mediaTypeOf(info), randomBytes(16).toString('hex'))
+    const presences = ranges.map(range => (open === undefined ? 'miss' : presenceOf(open, range)))
+    const cache = presences.every(presence => presence === presences[0]) ? (presences[0] ?? 'miss') : 'partial'
+    const began = performance.now()
+    const pieces = this.#parts(context, plan)
+    const first = await pieces.next()
+    const headers = blobHeaders(key.digest, { mediaType: plan.contentType }, namespace)
+    const spent = performance.now() - began
+    const timing = serverTiming(cache === 'hit' ? { store: spent } : { origin: context.waited + spent })
+    headers.push('Content-Length', String(plan.contentLength), 'X-Cache', cache, 'Server-Timing', timing)
+    response.writeHead(206, headers)
+    await this.#send(context, resume(first, pieces))
+  }
+
+  /** The first bytes of a part are in hand before its head is handed over. */
+  async *#parts(context: Context, plan: MultipartPlan): AsyncGenerator<Piece, void, undefined> {
+    const { key, open, options } = context
+    for (const { head, range } of plan.parts) {
+      const body = await this.#source.body(key, open, range, options)
+      if (body === undefined) throw new ShoalError('ERR_BLOB_UNAVAILABLE', `no source has ${key.digest} any longer`)
+      const first = await body.pieces.next()
+      yield { bytes: head }
+      yield* resume(first, body.pieces)
+    }
+    yield { bytes: plan.tail }
+  }
+
+  async #send(context: Context, pieces: AsyncIterable<Piece>): Promise<void> {
+    try {
+      await writeBody(context.response, pieces)
+    } catch (error: unknown) {
+      const level = context.options.signal?.aborted === true ? 'debug' : 'warn'
+      this.#log[level]({ digest: context.key.digest, err: error }, 'body cut')
+      context.response.destroy()
+    }
+  }
+}
+
+function rangeHeaders(
+  { key, info, namespace }: Context,
+  status: 200 | 206,
+  range: ByteRange,
+  cache: Presence,
+  timing: string,
+): string[] {
+  const headers = blobHeaders(key.digest, info, namespace)
+  headers.push('Content-Length', String(rangeLength(range)), 'X-Cache', cache, 'Server-Timing', timing)
+  if (status === 206) headers.push('Content-Range', formatContentRange(range, info.size))
+  return headers
+}
+
+function mediaTypeOf(info: Described): string {
+  return info.mediaType ?? 'application/octet-stream'
+}
+
+/** An iteration of which the first result has already been taken. */
+async function* resume(
+  first: IteratorResult<Piece, void>,
+  rest: AsyncGenerator<Piece, void, undefined>,
+): AsyncGenerator<Piece, void> {
+  if (first.done === true) return
+  try {
+    yield first.value
+    yield* rest
+  } finally {
+    await rest.return()
+  }
+}

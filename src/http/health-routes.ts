@@ -1,0 +1,20 @@
+import type { FastifyInstance } from 'fastify'
+import type { Registry } from 'prom-client'
+
+/** What the health listener needs to know. */
+export interface HealthView {
+  ready(): { readonly ok: boolean; readonly components: Readonly<Record<string, unknown>> }
+}
+
+/** /server/ping and /healthy are what dfdaemon's two generations answer; /readyz says more; /metrics is for Prometheus. */
+export function healthRoutes(app: FastifyInstance, deps: { health: HealthView; metrics: Registry }): void {
+  app.get('/server/ping', () => 'pong')
+  app.get('/healthy', () => 'ok')
+  app.get('/readyz', async (_request, reply) => {
+    const { ok, components } = deps.health.ready()
+    return reply.code(ok ? 200 : 503).send({ ready: ok, components })
+  })
+  app.get('/metrics', async (_request, reply) =>
+    reply.type(deps.metrics.contentType).send(await deps.metrics.metrics()),
+  )
+}

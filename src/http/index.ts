@@ -1,0 +1,6 @@
+export { openAdminApp, openHealthApp, type App } from './apps.ts'
+export type { CacheAdmin, VerifyProgress } from './admin-routes.ts'
+export type { HealthView } from './health-routes.ts'
+export { Listener, type Address, type ListenerOptions } from './listener.ts'
+export { createHttpMetrics, type HttpMetrics } from './metrics.ts'
+export { Mirror, type MirrorDeps, type MirrorOptions } from './mirror.ts'
