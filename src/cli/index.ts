@@ -1,0 +1,5 @@
+export { cacheCommand } from './cache.ts'
+export { configCommand } from './config.ts'
+export type { CommandIo } from './io.ts'
+export { serveCommand, type ServeRuntime } from './serve.ts'
+export { statusCommand } from './status.ts'
