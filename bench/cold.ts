@@ -1,0 +1,77 @@
+import { fileURLToPath } from 'node:url'
+import { Child } from '../test/support/processes.ts'
+import { blobPath, type BenchBlobs } from './blobs.ts'
+import { startMirror } from './shoal.ts'
+import { headerOf, timedGet } from './timed-get.ts'
+
+export type ColdWay = 'direct' | 'Shoal'
+
+export interface ColdResult {
+  readonly origin: string
+  readonly way: ColdWay
+  readonly firstByteMs: number
+  readonly totalMs: number
+}
+
+export interface ColdOptions {
+  readonly runs: number
+  readonly log: (line: string) => void
+  readonly signal: AbortSignal
+}
+
+const DISTANT_ORIGIN = fileURLToPath(new URL('distant-origin.js', import.meta.url))
+
+/** What a registry on another continent gives. */
+export const DISTANT = { name: 'distant', delayMs: 20, bytesPerSecond: 40e6 }
+
+/**
+ * The large blob, directly from the origin and through a Shoal that has just started with an empty state, in turns. Before the clock starts
+ * Shoal is asked for another, tiny blob, because that is how pulls go: the manifest and the config come first.
+ */
+export async function measureCold(
+  origin: { readonly name: string; readonly url: string },
+  { large, tiny }: BenchBlobs,
+  options: ColdOptions,
+): Promise<readonly ColdResult[]> {
+  // The origin's file is in the page cache from here on, for either way.
+  await timedGet(origin.url + blobPath(large), large.size)
+  const results: ColdResult[] = []
+  for (let count = 0; count < options.runs; count += 1) {
+    for (const way of ['direct', 'Shoal'] as const) {
+      options.signal.throwIfAborted()
+      const times = way === 'direct' ? await timedGet(origin.url + blobPath(large), large.size) : await throughShoal()
+      results.push({ origin: origin.name, way, firstByteMs: times.firstByteMs, totalMs: times.totalMs })
+      options.log(
+        `cold, ${origin.name}, ${way}: first byte ${times.firstByteMs.toFixed(1)} ms, total ${times.totalMs.toFixed(0)} ms`,
+      )
+    }
+  }
+  return results
+
+  async function throughShoal(): Promise<{ firstByteMs: number; totalMs: number }> {
+    await using shoal = await startMirror(origin.url)
+    await timedGet(shoal.mirror + blobPath(tiny), tiny.size)
+    const answer = await timedGet(shoal.mirror + blobPath(large), large.size)
+    const cache = headerOf(answer.head, 'x-cache')
+    if (cache !== 'miss') throw new Error(`a fresh Shoal said X-Cache: ${String(cache)}`)
+    return answer
+  }
+}
+
+export interface DistantOrigin extends AsyncDisposable {
+  readonly name: string
+  readonly url: string
+}
+
+/** The throttling origin, in its own process. */
+export async function startDistantOrigin(blobs: BenchBlobs): Promise<DistantOrigin> {
+  const files = blobs.all.map(blob => blob.file)
+  const args = [DISTANT_ORIGIN, String(DISTANT.delayMs), String(DISTANT.bytesPerSecond), ...files]
+  const child = await Child.start(process.execPath, args)
+  const port = await child.waitForLine(line => /^listening (\d+)$/.exec(line)?.[1])
+  return {
+    name: DISTANT.name,
+    url: `http://127.0.0.1:${port}`,
+    [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
+  }
+}
