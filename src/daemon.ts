@@ -120,6 +120,7 @@ async function openRooms(
   )
   const healthApp = scope.use(await openHealthApp({ health, metrics, log: httpLog }))
   const status = (): object => ({
+    daemon: true,
     pid: process.pid,
     uptimeSeconds: Math.round(process.uptime()),
     registries: origins.names(),
@@ -152,7 +153,9 @@ export async function openMaintenance(deps: { log: Logger }, config: Config): Pr
   const scope = new Scope()
   try {
     const store = scope.use(await openStore({ log: deps.log, metrics: createMetrics() }, config))
-    const app = scope.use(await openAdminApp({ cache: store, status: () => ({ pid: process.pid }), log: deps.log }))
+    const app = scope.use(
+      await openAdminApp({ cache: store, status: () => ({ daemon: false, pid: process.pid }), log: deps.log }),
+    )
     const address = { kind: 'unix', path: adminSocket(config) } as const
     scope.use(await Listener.open(app.handler, { address, mode: ADMIN_SOCKET_MODE }))
     return scope

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import v8 from 'node:v8'
 import { Command, CommanderError } from 'commander'
 import {
   cacheCommand,
@@ -16,7 +17,11 @@ const EXIT = { usage: 64, unavailable: 69, internal: 70, config: 78 } as const
 
 const io: CommandIo = { stdout: process.stdout, stderr: process.stderr, env: process.env }
 
+/** V8's limit for the heap with its buffers, over what is live, in percent: docs/decisions/0007. */
+const HEAP_GROWING_PERCENT = 400
+
 const runtime: ServeRuntime = {
+  prepare: () => v8.setFlagsFromString(`--heap-growing-percent=${HEAP_GROWING_PERCENT}`),
   openLog: openLogger,
   terminated: () =>
     new Promise(resolve => {

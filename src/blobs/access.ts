@@ -56,9 +56,19 @@ export class Access {
     this.#places.put(key.registry, key.repository, key.digest, { visibility: place.visibility, until })
   }
 
-  /** The origin says that `key` is not there, or not for this caller: what was known of everyone's access no longer holds. */
-  forget(key: BlobKey): void {
-    this.#places.remove(key.registry, key.repository, key.digest)
+  /**
+   * The origin says that `key` is not there, or not for this caller. What everyone was allowed, nobody is any longer; what single callers
+   * were allowed, this one is no longer.
+   */
+  forget(key: BlobKey, authorization: string | undefined): void {
+    const place = this.#places.where(key.registry, key.repository, key.digest)
+    if (place?.visibility !== 'private') this.#places.remove(key.registry, key.repository, key.digest)
+    else if (authorization !== undefined) this.#verdicts.delete(this.#verdictKey(key, authorization))
+  }
+
+  /** Whether it takes a caller's own credential to read `key`. */
+  isPrivate(key: BlobKey): boolean {
+    return this.#places.where(key.registry, key.repository, key.digest)?.visibility === 'private'
   }
 
   #verdictKey(key: BlobKey, authorization: string): string {

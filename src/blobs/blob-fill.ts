@@ -1,9 +1,7 @@
 import {
   BLOCK_BYTES,
   ShoalError,
-  blockLength,
   blocksOf,
-  bytesOf,
   describeError,
   errorCode,
   asError,
@@ -11,23 +9,23 @@ import {
   type BlobKey,
   type BlobSource,
   type BlockRun,
+  type ByteRange,
   type Clock,
   type Logger,
 } from '../core/index.ts'
 import type { StoredBlob } from '../store/index.ts'
 import { Demand, type DemandOptions } from './demand.ts'
+import { FlyingBlocks, type FlyingBlock } from './flying-blocks.ts'
 import type { BlobMetrics } from './metrics.ts'
 import type { Parallelism } from './parallelism.ts'
 import { planSegment, type BlockState } from './plan.ts'
 import { Pulse } from './pulse.ts'
-import { Segment, pieceAt, type FlyingBlock } from './segment.ts'
+import { Segment } from './segment.ts'
 
 /** Requests that one fill may have under way when readers are blocked at many different places. */
 const MAX_SEGMENTS = 32
 /** Blocks of one segment that may wait for the disk before the source is made to wait. */
 const MAX_PENDING_WRITES = 8
-/** Bytes that the store did not take and that wait in memory for their readers. */
-const MAX_RETAINED_BYTES = 4 * 1024 * 1024
 /** A fetch that everyone has left is finished all the same when so little is missing. */
 const NEARLY_DONE_BYTES = 1024 * 1024
 /** A reader that waited within this time counts as hungry: it empties what arrived ahead of it in bursts. */
@@ -66,21 +64,24 @@ export class BlobFill {
   readonly #hold: Disposable
   readonly #demands = new Set<Demand>()
   readonly #segments = new Set<Segment>()
-  readonly #flying = new Map<number, FlyingBlock>()
+  readonly #flying: FlyingBlocks
   readonly #changed = new Pulse()
   readonly #room = new Pulse()
   readonly #state: BlockState
-  #retained = 0
   #writing = 0
   #hungryAt = 0
   #failure: Error | undefined
   #idle = false
+  /** The store refused, or a fetch ahead of its reader failed: from now on only what a reader waits for is fetched. */
+  #careful = false
 
   constructor(deps: FillDeps, blob: StoredBlob) {
     this.#deps = deps
     this.blob = blob
     this.idle = new Promise(resolve => (this.#onIdle = resolve))
     this.#hold = blob.hold()
+    const isWanted = (start: number, end: number): boolean => this.#isRead(start, end)
+    this.#flying = new FlyingBlocks({ isWanted }, { size: blob.size })
     this.#state = { isPresent: block => blob.has(block), isClaimed: block => this.#isClaimed(block) }
     deps.metrics.fills.inc()
   }
@@ -95,11 +96,10 @@ export class BlobFill {
 
   /** Runs of blocks that are neither in the store nor, whole, in memory on their way there. */
   missing(run: BlockRun): BlockRun[] {
-    const isFlying = (block: number): boolean => this.#flying.get(block)?.length === blockLength(block, this.size)
     return this.blob.missing(run).flatMap(part => {
       const runs: BlockRun[] = []
       for (let block = part.first; block < part.end; block += 1) {
-        if (!isFlying(block)) runs.push({ first: block, end: block + 1 })
+        if (!this.#flying.isWhole(block)) runs.push({ first: block, end: block + 1 })
       }
       return runs
     })
@@ -118,7 +118,13 @@ export class BlobFill {
     const isFree = this.#idle
       ? false
       : this.missing(run).reduce((sum, part) => sum + part.end - part.first, 0) === run.end - run.first
-    if (!isFree || this.#failed || run.first === run.end || rangesOverlap(run, this.#segments)) {
+    if (
+      !isFree ||
+      this.#failed ||
+      begun.abort.signal.aborted ||
+      run.first === run.end ||
+      rangesOverlap(run, this.#segments)
+    ) {
       begun.abort.abort(new DOMException('these bytes are not wanted', 'AbortError'))
       this.#endIfIdle()
       return
@@ -133,14 +139,12 @@ export class BlobFill {
   /** A demand that ends by itself when every block of it is present, or when one cannot be had. */
   addBackground(options: Omit<DemandOptions, 'background'>): void {
     if (options.start < options.end && !this.#failed) this.add({ ...options, background: true })
+    else this.#endIfIdle()
   }
 
   /** Bytes at the demand's position that are in memory because they have just arrived. */
   flyingPiece(demand: Demand): Uint8Array | undefined {
-    const block = Math.floor(demand.position / BLOCK_BYTES)
-    const entry = this.#flying.get(block)
-    if (entry === undefined) return undefined
-    const piece = pieceAt(entry, demand.position - block * BLOCK_BYTES)
+    const piece = this.#flying.pieceAt(demand.position)
     const left = demand.end - demand.position
     return piece !== undefined && piece.length > left ? piece.subarray(0, left) : piece
   }
@@ -165,6 +169,35 @@ export class BlobFill {
     if (Math.floor(demand.position / BLOCK_BYTES) === before && demand.position < demand.end) return
     this.#dropUnwanted()
     this.#pump()
+  }
+
+  /** Bytes straight from the sources, past the store: for a reader whose blocks are there but cannot be read. */
+  async *direct(
+    range: ByteRange,
+    demand: Demand,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    const { key, authorization } = demand
+    const options = {
+      ...(signal === undefined ? {} : { signal }),
+      ...(authorization === undefined ? {} : { authorization }),
+    }
+    let position = range.start
+    let failure: Error | undefined
+    for (const source of this.#deps.sources(key)) {
+      try {
+        for await (const piece of (await source.open(key, { start: position, end: range.end }, options)) ?? []) {
+          yield piece
+          position += piece.length
+        }
+        if (position === range.end) return
+      } catch (error: unknown) {
+        signal?.throwIfAborted()
+        failure = asError(error)
+        this.#sourceFailed(key, source.name, error)
+      }
+    }
+    throw failure ?? absentEverywhere(key)
   }
 
   /** The reader has left, at the end or before. What nobody else wants is stopped unless it is nearly done. */
@@ -197,12 +230,21 @@ export class BlobFill {
 
   #isClaimed(block: number): boolean {
     if (this.#flying.has(block)) return true
-    for (const segment of this.#segments) if (block >= segment.run.first && block < segment.run.end) return true
+    for (const segment of this.#segments) {
+      // What it has passed was stored, is flying, or is gone.
+      if (block >= Math.floor(segment.position / BLOCK_BYTES) && block < segment.run.end) return true
+    }
     return false
   }
 
   #isWanted(start: number, end: number): boolean {
     for (const demand of this.#demands) if (demand.wants(start, end)) return true
+    return false
+  }
+
+  /** Like #isWanted, but by somebody who is there to take the bytes. */
+  #isRead(start: number, end: number): boolean {
+    for (const demand of this.#demands) if (!demand.background && demand.wants(start, end)) return true
     return false
   }
 
@@ -220,7 +262,7 @@ export class BlobFill {
       return
     }
     while (demand.failure === undefined) {
-      if (!this.#isBlocked(demand) && this.#busy() >= parallelism.connections) return
+      if (!this.#isBlocked(demand) && (this.#careful || this.#busy() >= parallelism.connections)) return
       if (this.#segments.size >= MAX_SEGMENTS) return
       const bytes = Math.min(parallelism.segmentBytes, demand.window)
       const run = planSegment(demand, bytes / BLOCK_BYTES, this.#state)
@@ -275,20 +317,42 @@ export class BlobFill {
 
   async #run(segment: Segment, demand: Demand, begun: AdoptedBody | undefined): Promise<void> {
     const { metrics } = this.#deps
-    const reservation = this.blob.reserve(segment.remaining)
+    let reservation: Disposable | undefined
     try {
+      reservation = this.blob.reserve(segment.remaining)
+      this.#careful ||= reservation === undefined
+      if (reservation === undefined && demand.background) {
+        this.#demands.delete(demand)
+        return
+      }
       await this.#fetch(segment, demand, { storing: reservation !== undefined, begun })
       metrics.fetches.inc({ outcome: 'done' })
     } catch (error: unknown) {
       metrics.fetches.inc({ outcome: segment.abort.signal.aborted ? 'aborted' : 'failed' })
-      if (!segment.abort.signal.aborted) demand.failure = asError(error)
-      this.#dropPartial(segment)
+      if (!segment.abort.signal.aborted) this.#fetchFailed(segment, demand, asError(error))
+      this.#flying.dropPartial(segment.run)
     } finally {
       reservation?.[Symbol.dispose]()
       this.#segments.delete(segment)
       this.#pump()
       this.#changed.beat()
       this.#endIfIdle()
+    }
+  }
+
+  /** A failure is the reader's only if it waits for these bytes; ahead of it, it may be that one connection more was too many. */
+  #fetchFailed(segment: Segment, demand: Demand, error: Error): void {
+    const block = Math.floor(demand.position / BLOCK_BYTES)
+    const isNext = block >= segment.run.first && block < segment.run.end
+    if (isNext || demand.background) demand.failure = error
+    else this.#careful = true
+  }
+
+  /** Nobody waits for these bytes, and they are not kept: there is no sense in fetching them. */
+  #endBackground(block: number): void {
+    const start = block * BLOCK_BYTES
+    for (const demand of this.#demands) {
+      if (demand.background && demand.wants(start, start + BLOCK_BYTES)) this.#demands.delete(demand)
     }
   }
 
@@ -317,11 +381,15 @@ export class BlobFill {
       } catch (error: unknown) {
         signal.throwIfAborted()
         failure = asError(error)
-        this.#deps.metrics.sourceFailures.inc({ code: errorCode(error) ?? 'other' })
-        this.#deps.log.warn({ digest: key.digest, source: name, err: error }, 'source failed')
+        this.#sourceFailed(key, name, error)
       }
     }
     throw failure ?? absentEverywhere(key)
+  }
+
+  #sourceFailed(key: BlobKey, source: string, error: unknown): void {
+    this.#deps.metrics.sourceFailures.inc({ code: errorCode(error) ?? 'other' })
+    this.#deps.log.warn({ digest: key.digest, source, err: error }, 'source failed')
   }
 
   async #receive(segment: Segment, piece: Uint8Array, source: string, storing: boolean): Promise<void> {
@@ -343,7 +411,7 @@ export class BlobFill {
     for (const block of whole) void this.#keep(segment, block, source, storing)
     if (segment.nearlyDone) this.#pump()
     while (segment.writing >= MAX_PENDING_WRITES) await this.#room.wait(segment.abort.signal)
-    while (this.#retained >= MAX_RETAINED_BYTES && !this.#changed.waiting) await this.#room.wait(segment.abort.signal)
+    while (this.#isAhead() && !this.#changed.waiting) await this.#room.wait(segment.abort.signal)
   }
 
   async #keep(segment: Segment, block: number, source: string, storing: boolean): Promise<void> {
@@ -354,12 +422,9 @@ export class BlobFill {
     const kept = storing && (await this.#write(block, entry, source))
     segment.writing -= 1
     this.#writing -= 1
-    if (kept) {
-      this.#flying.delete(block)
-    } else {
-      this.#deps.metrics.unstoredBytes.inc(entry.length)
-      this.#retain(block, entry)
-    }
+    if (!kept) this.#deps.metrics.unstoredBytes.inc(entry.length)
+    this.#flying.settle(block, kept ? 'stored' : 'unstored')
+    if (!kept) this.#endBackground(block)
     this.#changed.beat()
     this.#room.beat()
     this.#endIfIdle()
@@ -374,38 +439,18 @@ export class BlobFill {
     }
   }
 
-  /** Keeps an unstored block for its readers; the oldest go first when a reader far ahead of a slow one drives the fill. */
-  #retain(block: number, entry: FlyingBlock): void {
-    entry.unstored = true
-    this.#retained += entry.length
-    this.#dropUnwanted()
-    for (const [oldest, candidate] of this.#flying) {
-      if (this.#retained <= MAX_RETAINED_BYTES + BLOCK_BYTES || !this.#changed.waiting) return
-      if (candidate.unstored) this.#drop(oldest, candidate)
-    }
+  /**
+   * The source is far enough ahead of its readers: what it sent would have to be read back from the disk, or fetched again. Several
+   * connections run further ahead, onto the disk, because one alone would not fill the line.
+   */
+  #isAhead(): boolean {
+    return this.#flying.isFull || (this.#flying.lingersEnough && this.#segments.size === 1)
   }
 
+  /** Forgets what nobody waits for, which may make room for more. */
   #dropUnwanted(): void {
-    if (this.#retained === 0) return
-    for (const [block, entry] of this.#flying) {
-      if (!entry.unstored) continue
-      const { start, end } = bytesOf({ first: block, end: block + 1 }, this.blob.size)
-      if (!this.#isWanted(start, end)) this.#drop(block, entry)
-    }
+    this.#flying.dropUnwanted()
     this.#room.beat()
-  }
-
-  #drop(block: number, entry: FlyingBlock): void {
-    this.#flying.delete(block)
-    this.#retained -= entry.length
-  }
-
-  /** The block that a failed segment was in the middle of. Whole ones are with #keep. */
-  #dropPartial(segment: Segment): void {
-    for (let block = segment.run.first; block < segment.run.end; block += 1) {
-      const entry = this.#flying.get(block)
-      if (entry !== undefined && entry.length < blockLength(block, this.blob.size)) this.#flying.delete(block)
-    }
   }
 
   /** The last reader left while it was reading to the end: a blob that lacks little is completed, so that the next one finds it. */

@@ -7,6 +7,8 @@ import {
   asError,
   blockCount,
   blocksOf,
+  errorCode,
+  raceAbort,
   type BegunBlob,
   type BlobInfo,
   type BlobKey,
@@ -76,6 +78,8 @@ export class BlobReader implements AsyncDisposable {
   readonly #log: Logger
   readonly #metrics: BlobMetrics
   readonly #fills = new Map<Digest, BlobFill>()
+  /** Also those whose blob has been replaced, as long as somebody reads from them. */
+  readonly #live = new Set<BlobFill>()
   readonly #stats = new SingleFlight<BlobInfo | undefined>()
   readonly #parallelism = new Map<string, Parallelism>()
   readonly #readAhead = new LRUCache<Digest, ReadAhead>({ max: MAX_TRACKED_BLOBS })
@@ -139,16 +143,16 @@ export class BlobReader implements AsyncDisposable {
   /** Fills `target` from `offset`; returns the bytes read, fewer only at the blob's end. Throws ERR_BLOB_UNAVAILABLE when nobody has it. */
   async readInto(key: BlobKey, offset: number, target: Uint8Array, options: ReadOptions = {}): Promise<number> {
     const info = await this.stat(key, options)
-    if (info === undefined)
-      throw new ShoalError('ERR_BLOB_UNAVAILABLE', `no source has ${key.digest}`, { details: { absent: true } })
+    if (info === undefined) throw absent(key)
     const end = Math.min(info.size, offset + target.length)
     if (offset >= end) return 0
     const blob = this.#deps.store.find(key.digest)
     const part = target.subarray(0, end - offset)
-    if (blob?.readNow(part, offset) === true) return part.length
+    if (!this.#suspects.has(key.digest) && blob?.readNow(part, offset) === true) return part.length
     const stream = await this.stream(key, { start: offset, end }, options)
     let filled = 0
-    for await (const piece of stream ?? []) {
+    if (stream === undefined) throw absent(key)
+    for await (const piece of stream) {
       target.set(piece, filled)
       filled += piece.length
     }
@@ -170,7 +174,7 @@ export class BlobReader implements AsyncDisposable {
   close(): Promise<void> {
     this.#closed = true
     this.#stopListening()
-    for (const fill of this.#fills.values()) fill.fail(new ShoalError('ERR_CLOSED', 'the blob reader is closing'))
+    for (const fill of this.#live) fill.fail(new ShoalError('ERR_CLOSED', 'the blob reader is closing'))
     return Promise.resolve()
   }
 
@@ -213,6 +217,7 @@ export class BlobReader implements AsyncDisposable {
       try {
         const opening = await this.#openSource(source, key, first, { signal, authorization })
         if (opening === undefined) continue
+        this.#assertOpen()
         const blob = this.#ensure(key.digest, opening.info)
         this.access.allow(key, opening.info.visibility ?? 'shared', authorization)
         if (opening.body !== undefined) this.#fillOf(key, blob).adopt({ key, authorization, ...opening })
@@ -226,7 +231,7 @@ export class BlobReader implements AsyncDisposable {
         )
       }
     }
-    if (failure === undefined || !isUnreachable(failure)) this.access.forget(key)
+    if (failure === undefined || errorCode(failure) === 'ERR_UPSTREAM_AUTH') this.access.forget(key, authorization)
     if (failure !== undefined) throw failure
     return undefined
   }
@@ -286,12 +291,14 @@ export class BlobReader implements AsyncDisposable {
         parallelism: this.#parallelismOf(key.registry),
         sources: wanted => sources.forBlob(wanted),
         onIdle: () => {
+          this.#live.delete(fill)
           if (this.#fills.get(key.digest) === fill) this.#fills.delete(key.digest)
         },
       },
       blob,
     )
     this.#fills.set(key.digest, fill)
+    this.#live.add(fill)
     return fill
   }
 
@@ -309,10 +316,19 @@ export class BlobReader implements AsyncDisposable {
 
   /** Fetches all of a blob that was wrong before, and lets nothing of it out until its digest is proven. */
   async #prove(key: BlobKey, blob: StoredBlob, options: ReadOptions): Promise<void> {
+    const reservation = blob.state === 'complete' ? undefined : blob.reserve(blob.size)
+    if (blob.state !== 'complete' && reservation === undefined) {
+      throw new ShoalError(
+        'ERR_STORE_FULL',
+        `${key.digest} has to be proven before it is served, and there is no room for it`,
+      )
+    }
+    reservation?.[Symbol.dispose]()
     const timings: Timings = { store: 0, origin: 0 }
     const pieces = this.#read(key, blob, { start: 0, end: blob.size }, timings, options)
     while ((await pieces.next()).done !== true);
-    await this.#fills.get(key.digest)?.idle
+    const idle = this.#fills.get(key.digest)?.idle
+    if (idle !== undefined) await raceAbort(idle, options.signal)
     const state = await blob.settled(options.signal === undefined ? {} : { signal: options.signal })
     if (state === 'complete') {
       this.#suspects.delete(key.digest)
@@ -350,6 +366,10 @@ type Opening =
 function firstSegment(first: ByteRange, segmentBytes: number): ByteRange {
   const start = Math.floor(first.start / BLOCK_BYTES) * BLOCK_BYTES
   return { start, end: Math.min(Math.ceil(first.end / BLOCK_BYTES) * BLOCK_BYTES, start + segmentBytes) }
+}
+
+function absent(key: BlobKey): ShoalError {
+  return new ShoalError('ERR_BLOB_UNAVAILABLE', `no source has ${key.digest}`, { details: { absent: true } })
 }
 
 function infoOf(blob: StoredBlob): BlobInfo {

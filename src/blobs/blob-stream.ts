@@ -1,4 +1,4 @@
-import { BLOCK_BYTES, blocksOf, type ByteRange } from '../core/index.ts'
+import { BLOCK_BYTES, blocksOf, errorCode, type ByteRange } from '../core/index.ts'
 import type { BlobFill } from './blob-fill.ts'
 import type { Demand } from './demand.ts'
 
@@ -27,6 +27,10 @@ export async function* readThrough(
     while (demand.position < range.end) {
       signal?.throwIfAborted()
       const piece = fill.flyingPiece(demand) ?? (await readStored(fill, demand, range, timings, signal))
+      if (piece === 'unreadable') {
+        yield* fill.direct({ start: demand.position, end: range.end }, demand, signal)
+        return
+      }
       if (piece === undefined) {
         const before = performance.now()
         await fill.arrival(demand, signal)
@@ -41,14 +45,17 @@ export async function* readThrough(
   }
 }
 
-/** As many stored bytes as follow the demand's position. Undefined: its first block is not in the store. */
+/**
+ * As many stored bytes as follow the demand's position. Undefined: its first block is not in the store. 'unreadable': it is, but this process
+ * cannot read it now (no descriptors, no memory), so waiting for it to arrive would be waiting for ever.
+ */
 async function readStored(
   fill: BlobFill,
   demand: Demand,
   range: ByteRange,
   timings: Timings,
   signal: AbortSignal | undefined,
-): Promise<Uint8Array | undefined> {
+): Promise<Uint8Array | 'unreadable' | undefined> {
   const { blob } = fill
   const limit = Math.min(range.end, demand.position + MAX_READ_BYTES)
   const run = blocksOf({ start: demand.position, end: limit })
@@ -57,7 +64,12 @@ async function readStored(
   if (end === run.first) return undefined
   const length = Math.min(limit, end * BLOCK_BYTES) - demand.position
   const before = performance.now()
-  const bytes = await blob.read(demand.position, length, signal === undefined ? {} : { signal })
-  timings.store += performance.now() - before
-  return bytes
+  try {
+    return await blob.read(demand.position, length, signal === undefined ? {} : { signal })
+  } catch (error: unknown) {
+    if (errorCode(error) === 'ERR_STORE_IO') return 'unreadable'
+    throw error
+  } finally {
+    timings.store += performance.now() - before
+  }
 }

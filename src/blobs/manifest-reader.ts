@@ -5,6 +5,7 @@ import {
   SingleFlight,
   blockCount,
   describeError,
+  errorCode,
   formatReference,
   type BlobKey,
   type Clock,
@@ -65,7 +66,7 @@ export class ManifestReader {
     const cached = this.#cached(key, options)
     if (cached !== undefined && this.#isFresh(key, cached) && this.#access(key, cached, options) === 'allowed') {
       const body = await this.#body(cached.digest, options)
-      if (body !== undefined) return { ...cached, body, from: 'cache' }
+      if (body !== undefined) return { ...cached, size: body.length, body, from: 'cache' }
     }
     const name = [
       key.registry,
@@ -98,7 +99,7 @@ export class ManifestReader {
         { registry: key.registry, repository: key.repository, err: error },
         'origin cannot be asked, stale manifest served',
       )
-      return { ...cached, body, from: 'stale' }
+      return { ...cached, size: body.length, body, from: 'stale' }
     }
   }
 
@@ -108,20 +109,32 @@ export class ManifestReader {
     if (info?.digest !== cached.digest) return undefined
     const body = await this.#body(cached.digest, options)
     if (body === undefined) return undefined
-    this.#remember(key, info, options)
-    return { ...info, body, from: 'revalidated' }
+    // The body's own length: what a HEAD says of it is not to be believed.
+    const answer = { ...info, size: body.length, body }
+    this.#remember(key, answer, options)
+    return { ...answer, from: 'revalidated' }
   }
 
   async #fetch(key: ManifestKey, options: ManifestOptions): Promise<ManifestAnswer | undefined> {
     const manifest = await originOrThrow(this.#deps.sources, key.registry).getManifest(key, options)
     if (manifest === undefined) {
-      this.#deps.store.manifests.remove(key.registry, key.repository, formatReference(key.reference))
-      if ('digest' in key.reference) this.#deps.access.forget(placeOf(key, key.reference.digest))
+      this.#forget(key, options)
       return undefined
     }
     await this.#keep(manifest)
     this.#remember(key, manifest, options)
     return { ...manifest, from: 'origin' }
+  }
+
+  /** What a caller without the right to it is told is not there may still be there for others. */
+  #forget(key: ManifestKey, options: ManifestOptions): void {
+    const { access, store } = this.#deps
+    const reference = formatReference(key.reference)
+    const row = store.manifests.get(key.registry, key.repository, reference)
+    if (row === undefined) return
+    const place = placeOf(key, row.digest)
+    if (!access.isPrivate(place)) store.manifests.remove(key.registry, key.repository, reference)
+    if ('digest' in key.reference) access.forget(place, options.authorization)
   }
 
   #remember(key: ManifestKey, info: ManifestInfo, options: ManifestOptions): void {
@@ -145,11 +158,19 @@ export class ManifestReader {
     return this.#deps.access.check(placeOf(key, cached.digest), options.authorization)
   }
 
-  #body(digest: Digest, options: ManifestOptions): Promise<Uint8Array | undefined> {
+  /** Only proven bytes: others may have come from elsewhere, block by block. */
+  async #body(digest: Digest, options: ManifestOptions): Promise<Uint8Array | undefined> {
+    const signal = options.signal === undefined ? {} : { signal: options.signal }
     const blob = this.#deps.store.find(digest)
-    if (blob === undefined || blob.size > MAX_MANIFEST_BYTES) return Promise.resolve(undefined)
+    if (blob === undefined || blob.size > MAX_MANIFEST_BYTES) return undefined
+    if (blob.state !== 'complete' && (await blob.settled(signal)) !== 'complete') return undefined
     blob.touch()
-    return blob.read(0, blob.size, options.signal === undefined ? {} : { signal: options.signal })
+    try {
+      return await blob.read(0, blob.size, signal)
+    } catch (error: unknown) {
+      if (errorCode(error) === 'ERR_STORE_IO') return undefined
+      throw error
+    }
   }
 
   /** The source has verified the body. A store that does not take it costs a fetch the next time, nothing else. */

@@ -6,7 +6,10 @@ export const MAX_READ_AHEAD_BYTES = 8 * 1024 * 1024
 /** Sequential readers of one blob that are told apart at the same time; the least recent one is forgotten first. */
 const TRACKED_READERS = 8
 
-/** How far behind the end of the last range the next may begin and still count as sequential. */
+/**
+ * How far behind the end of the last range the next may begin and still count as sequential; ranges that were read ahead come on top,
+ * because those are hits, which nobody reports here.
+ */
 const SLACK_BYTES = BLOCK_BYTES
 
 interface Track {
@@ -22,7 +25,9 @@ export class ReadAhead {
   readonly #tracks: Track[] = []
 
   observe(range: ByteRange): number {
-    const index = this.#tracks.findIndex(track => range.start >= track.end && range.start - track.end <= SLACK_BYTES)
+    const index = this.#tracks.findIndex(
+      track => range.start >= track.end && range.start - track.end <= SLACK_BYTES + track.ahead,
+    )
     const [previous] = index === -1 ? [] : this.#tracks.splice(index, 1)
     const ahead =
       previous === undefined ? 0 : Math.min(MAX_READ_AHEAD_BYTES, Math.max(previous.ahead * 2, range.end - range.start))

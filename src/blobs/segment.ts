@@ -1,12 +1,5 @@
 import { BLOCK_BYTES, blockLength, bytesOf, type BlockRun } from '../core/index.ts'
-
-/** A block on its way: the pieces received so far, in order. Whole once `length` is the block's length. */
-export interface FlyingBlock {
-  readonly pieces: Uint8Array[]
-  length: number
-  /** The store did not take it; it lives here until its readers have had it. */
-  unstored: boolean
-}
+import type { FlyingBlocks } from './flying-blocks.ts'
 
 /**
  * One run of blocks being fetched by one request at a time. It cuts the stream into blocks and remembers them until the store has them;
@@ -46,12 +39,12 @@ export class Segment {
    * Takes the next bytes off the wire. Blocks are created in `flying` as they begin; those that became whole are returned.
    * `piece` must not reach beyond the segment.
    */
-  take(piece: Uint8Array, flying: Map<number, FlyingBlock>): number[] {
+  take(piece: Uint8Array, flying: FlyingBlocks): number[] {
     const whole: number[] = []
     let offset = 0
     while (offset < piece.length) {
       const block = Math.floor(this.position / BLOCK_BYTES)
-      const entry = flying.get(block) ?? startBlock(block, flying)
+      const entry = flying.begin(block)
       const wanted = blockLength(block, this.#size) - entry.length
       const part = piece.subarray(offset, offset + wanted)
       entry.pieces.push(part)
@@ -62,21 +55,4 @@ export class Segment {
     }
     return whole
   }
-}
-
-function startBlock(block: number, flying: Map<number, FlyingBlock>): FlyingBlock {
-  const entry: FlyingBlock = { pieces: [], length: 0, unstored: false }
-  flying.set(block, entry)
-  return entry
-}
-
-/** The piece of `block` that holds the byte at `offset` within it, from that byte on. Undefined: not received yet. */
-export function pieceAt(block: FlyingBlock, offset: number): Uint8Array | undefined {
-  if (offset >= block.length) return undefined
-  let start = 0
-  for (const piece of block.pieces) {
-    if (offset < start + piece.length) return offset === start ? piece : piece.subarray(offset - start)
-    start += piece.length
-  }
-  return undefined
 }

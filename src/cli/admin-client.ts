@@ -13,13 +13,10 @@ const MAX_LINE_BYTES = 1024 * 1024
 export class AdminClient implements AsyncDisposable {
   readonly #client: Client
   readonly #scope: Scope
-  /** Whether a running daemon answers, or this process itself. */
-  readonly live: boolean
 
-  private constructor(client: Client, scope: Scope, live: boolean) {
+  private constructor(client: Client, scope: Scope) {
     this.#client = client
     this.#scope = scope
-    this.live = live
   }
 
   static async open(deps: { log: Logger }, config: Config): Promise<AdminClient> {
@@ -27,11 +24,10 @@ export class AdminClient implements AsyncDisposable {
     const client = new Client('http://localhost', { socketPath })
     const scope = new Scope()
     try {
-      const live = await isAnswered(client)
-      if (!live) scope.use(await openMaintenance(deps, config))
+      if (!(await isAnswered(client))) scope.use(await openMaintenance(deps, config))
       // Last in, first out: the client goes before the server that it talks to.
       scope.defer(() => client.close())
-      return new AdminClient(client, scope, live)
+      return new AdminClient(client, scope)
     } catch (error: unknown) {
       await client.destroy()
       throw error

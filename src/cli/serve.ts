@@ -17,6 +17,8 @@ export interface ServeLog extends Logger {
 
 /** What main.ts alone may touch: the log's sink and the process's signals. */
 export interface ServeRuntime {
+  /** Sets up the process for streaming, before anything else. */
+  prepare(): void
   openLog(options: { level: string }): ServeLog
   /** Resolves at the first SIGTERM or SIGINT. */
   terminated(): Promise<string>
@@ -28,6 +30,7 @@ export function serveCommand(io: CommandIo, runtime: ServeRuntime): Command {
   return withConfigOptions(new Command('serve'))
     .description('run the mirror until SIGTERM; SIGHUP or a changed file reloads registries, origins and credentials')
     .action(async (flags: ConfigFlags) => {
+      runtime.prepare()
       const options = loadOptions(flags, io.env)
       const { config, file, warnings } = await loadConfig(options)
       const log = runtime.openLog({ level: config.log.level })

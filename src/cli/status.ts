@@ -7,6 +7,8 @@ import type { CommandIo } from './io.ts'
 import { humanBytes, humanSeconds } from './progress.ts'
 
 interface Status {
+  /** A daemon answers, and not a maintenance command. */
+  readonly daemon: boolean
   readonly pid: number
   readonly uptimeSeconds?: number
   readonly store: {
@@ -27,11 +29,11 @@ export function statusCommand(io: CommandIo): Command {
       await using admin = await AdminClient.open({ log: silentLogger }, config)
       const status = (await admin.call('GET', '/api/v1/status')) as Status
       if (flags.json === true) {
-        io.stdout.write(`${JSON.stringify({ running: admin.live, ...status })}\n`)
+        io.stdout.write(`${JSON.stringify(status)}\n`)
         return
       }
       const { store, pid, uptimeSeconds = 0 } = status
-      const daemon = admin.live ? `running, pid ${pid}, for ${humanSeconds(uptimeSeconds)}` : 'not running'
+      const daemon = status.daemon ? `running, pid ${pid}, for ${humanSeconds(uptimeSeconds)}` : 'not running'
       const disk = store.writable ? '' : ', NOT WRITABLE'
       io.stdout.write(
         `daemon: ${daemon}\nstore:  ${store.blobs} blobs, ${humanBytes(store.bytes)} of ${humanBytes(store.maxBytes)}${disk}\n`,

@@ -9,7 +9,7 @@ const GAP = '  '
 /** Aligned columns under their titles, with a final line break. Cells are plain text of one line; missing ones are blank. */
 export function formatTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
   const widths = columns.map((column, index) =>
-    Math.max(column.title.length, ...rows.map(row => (row[index] ?? '').length)),
+    rows.reduce((width, row) => Math.max(width, (row[index] ?? '').length), column.title.length),
   )
   const format = (cells: readonly string[]): string =>
     columns

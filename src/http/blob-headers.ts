@@ -37,6 +37,15 @@ export function selectionOf(request: IncomingMessage, digest: Digest, size: numb
   return ranges.length > 1 && total > size ? { kind: 'whole' } : { kind: 'ranges', ranges }
 }
 
+/** `bytes=a-b` or `bytes=a-` against a size: what nearly every client sends. Undefined: something else, or not satisfiable. */
+export function singleRange(header: string | undefined, size: number): ByteRange | undefined {
+  const match = /^bytes=(\d{1,15})-(\d{0,15})$/.exec(header ?? '')
+  if (match === null) return undefined
+  const start = Number(match[1])
+  const end = match[2] === '' ? size : Math.min(size, Number(match[2]) + 1)
+  return start < end ? { start, end } : undefined
+}
+
 /** The bytes that a GET will want first, before the size is known. Undefined: nothing can be said (a suffix, several ranges, a condition). */
 export function firstBytesOf(request: IncomingMessage): ByteRange | undefined {
   const { headers } = request
@@ -56,7 +65,15 @@ export function serverTiming(parts: { readonly store?: number; readonly origin?:
     .join(', ')
 }
 
-function listMatches(header: string, etag: string): boolean {
+/** A media type that may stand in a header: what an origin says is passed on only if it looks like one. */
+export function safeMediaType(mediaType: string | undefined): string {
+  return mediaType !== undefined && /^[\x21-\x7e]+\/[\x20-\x7e]+$/.test(mediaType)
+    ? mediaType
+    : 'application/octet-stream'
+}
+
+/** Whether an If-None-Match header names `etag` (RFC 9110, 13.1.2: weak comparison, lists, `*`). */
+export function listMatches(header: string, etag: string): boolean {
   return header.split(',').some(part => {
     const candidate = part.trim()
     return candidate === '*' || candidate === etag || candidate === `W/${etag}`
@@ -71,7 +88,7 @@ export function blobHeaders(
 ): string[] {
   const headers = [
     'Content-Type',
-    info.mediaType ?? 'application/octet-stream',
+    safeMediaType(info.mediaType),
     'Docker-Content-Digest',
     digest,
     'ETag',

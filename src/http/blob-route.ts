@@ -11,20 +11,38 @@ import {
   type Logger,
 } from '../core/index.ts'
 import { presenceOf, type BlobReader, type OpenBlob, type Presence, type ReadOptions } from '../blobs/index.ts'
-import { blobHeaders, firstBytesOf, selectionOf, serverTiming, type Described } from './blob-headers.ts'
+import {
+  blobHeaders,
+  firstBytesOf,
+  selectionOf,
+  serverTiming,
+  safeMediaType,
+  singleRange,
+  type Described,
+} from './blob-headers.ts'
 import { writeBody } from './body-writer.ts'
 import { planMultipart, type MultipartPlan } from './multipart.ts'
 import { PieceSource, type Piece } from './pieces.ts'
 import { sendError, unknownBlob } from './registry-error.ts'
 
-/** One request about one blob, whatever dialect it came in. */
-export interface BlobRequest {
-  readonly repository: string
-  readonly digest: string
-  /** A key of the registry table. */
-  readonly registry: string
+/** What a URL asks for, checked. */
+export interface AskedBlob {
+  readonly key: BlobKey
   /** Echoed as OCI-Namespace when the client named one. */
   readonly namespace: string | undefined
+}
+
+/** Checks the names in a request for a blob. Throws ERR_DIGEST_INVALID or ERR_NAME_INVALID. */
+export function askedBlob(
+  target: { readonly repository: string; readonly digest: string },
+  registry: string,
+  namespace: string | undefined,
+): AskedBlob {
+  const digest = parseDigest(target.digest)
+  return {
+    key: { digest, registry, repository: parseRepositoryName(target.repository) },
+    namespace: namespace === undefined ? undefined : registry,
+  }
 }
 
 /** What came from the page cache took less than the format can say. */
@@ -54,18 +72,30 @@ export class BlobRoute {
     this.#source = new PieceSource(deps)
   }
 
+  /** Answers a plain GET of one range, or of a small blob, from the page cache. False: it takes more than that, and nothing was sent. */
+  sendNow(request: IncomingMessage, response: ServerResponse, { key, namespace }: AskedBlob): boolean {
+    const { headers } = request
+    if (headers['if-none-match'] !== undefined || headers['if-range'] !== undefined) return false
+    const open = this.#reader.lookup(key, headers.authorization)
+    if (open === undefined) return false
+    const whole = headers.range === undefined
+    const range = whole ? { start: 0, end: open.size } : singleRange(headers.range, open.size)
+    const piece = range === undefined ? undefined : this.#source.atOnce(open, range)
+    if (range === undefined || piece === undefined) return false
+    open.touch()
+    const status = whole ? 200 : 206
+    response.writeHead(status, rangeHeaders({ key, info: open, namespace }, status, range, 'hit', AT_ONCE))
+    response.end(piece.bytes, piece.release)
+    return true
+  }
+
   /** Rejects only while nothing has been sent; a body that cannot be completed destroys the connection instead. */
   async handle(
     request: IncomingMessage,
     response: ServerResponse,
-    asked: BlobRequest,
+    { key, namespace }: AskedBlob,
     signal: AbortSignal,
   ): Promise<void> {
-    const key = {
-      digest: parseDigest(asked.digest),
-      registry: asked.registry,
-      repository: parseRepositoryName(asked.repository),
-    }
     const options = { signal, authorization: request.headers.authorization }
     const open = this.#reader.lookup(key, options.authorization)
     const began = performance.now()
@@ -75,10 +105,10 @@ export class BlobRoute {
       sendError(response, unknownBlob(key.digest))
       return
     }
-    const context = { response, key, info, open, namespace: asked.namespace, options, waited }
+    const context = { response, key, info, open, namespace, options, waited }
     const selection = selectionOf(request, key.digest, info.size)
     const whole = { start: 0, end: info.size }
-    if (selection.kind === 'not-modified') response.writeHead(304, blobHeaders(key.digest, info, asked.namespace)).end()
+    if (selection.kind === 'not-modified') response.writeHead(304, blobHeaders(key.digest, info, namespace)).end()
     else if (request.method === 'HEAD') this.#sendHead(context, whole)
     else if (selection.kind === 'whole') await this.#sendRange(context, 200, whole)
     else if (selection.ranges.length === 1) await this.#sendRange(context, 206, selection.ranges[0] ?? whole)
@@ -124,7 +154,7 @@ export class BlobRoute {
 
   async #sendMultipart(context: Context, ranges: readonly ByteRange[]): Promise<void> {
     const { response, key, info, open, namespace } = context
-    const plan = planMultipart(ranges, info.size, mediaTypeOf(info), randomBytes(16).toString('hex'))
+    const plan = planMultipart(ranges, info.size, safeMediaType(info.mediaType), randomBytes(16).toString('hex'))
     const presences = ranges.map(range => (open === undefined ? 'miss' : presenceOf(open, range)))
     const cache = presences.every(presence => presence === presences[0]) ? (presences[0] ?? 'miss') : 'partial'
     const began = performance.now()
@@ -144,9 +174,14 @@ export class BlobRoute {
     for (const { head, range } of plan.parts) {
       const body = await this.#source.body(key, open, range, options)
       if (body === undefined) throw new ShoalError('ERR_BLOB_UNAVAILABLE', `no source has ${key.digest} any longer`)
-      const first = await body.pieces.next()
-      yield { bytes: head }
-      yield* resume(first, body.pieces)
+      try {
+        const first = await body.pieces.next()
+        yield { bytes: head }
+        if (first.done !== true) yield first.value
+        yield* body.pieces
+      } finally {
+        await body.pieces.return()
+      }
     }
     yield { bytes: plan.tail }
   }
@@ -163,7 +198,7 @@ export class BlobRoute {
 }
 
 function rangeHeaders(
-  { key, info, namespace }: Context,
+  { key, info, namespace }: Pick<Context, 'key' | 'info' | 'namespace'>,
   status: 200 | 206,
   range: ByteRange,
   cache: Presence,
@@ -173,10 +208,6 @@ function rangeHeaders(
   headers.push('Content-Length', String(rangeLength(range)), 'X-Cache', cache, 'Server-Timing', timing)
   if (status === 206) headers.push('Content-Range', formatContentRange(range, info.size))
   return headers
-}
-
-function mediaTypeOf(info: Described): string {
-  return info.mediaType ?? 'application/octet-stream'
 }
 
 /** An iteration of which the first result has already been taken. */

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { parseReference, parseRepositoryName } from '../core/index.ts'
 import type { ManifestAnswer, ManifestReader } from '../blobs/index.ts'
-import { etagOf } from './blob-headers.ts'
+import { etagOf, listMatches, safeMediaType } from './blob-headers.ts'
 import { sendError, unknownManifest } from './registry-error.ts'
 
 export interface ManifestRequest {
@@ -52,11 +52,11 @@ export async function handleManifest(
   // RFC 9111 retired the numbers, but "110 - response is stale" is what tools look for.
   if (answer.from === 'stale')
     headers.push('Warning', '110 shoal "the origin cannot be asked; this is the last known answer"')
-  if (request.headers['if-none-match'] === etag) {
+  if (listMatches(request.headers['if-none-match'] ?? '', etag)) {
     response.writeHead(304, headers).end()
     return
   }
-  headers.push('Content-Type', answer.mediaType, 'Content-Length', String(answer.size))
+  headers.push('Content-Type', safeMediaType(answer.mediaType), 'Content-Length', String(answer.size))
   response.writeHead(200, headers)
   response.end(request.method === 'HEAD' ? undefined : answer.body)
 }

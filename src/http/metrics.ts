@@ -1,9 +1,10 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
+import type { Target } from './target.ts'
 
 /** What the listeners count. */
 export interface HttpMetrics {
-  readonly requests: Counter<'route' | 'status'>
-  readonly seconds: Histogram<'route'>
+  /** One request has been answered, `seconds` after its head was in. */
+  served(route: Target['kind'], status: number, seconds: number): void
 }
 
 /** `connections` is asked at every scrape. */
@@ -19,19 +20,35 @@ export function createHttpMetrics(registry: Registry, connections: () => number)
       },
     }),
   )
+  const requests = new Counter({
+    name: 'shoal_http_requests_total',
+    help: 'Requests answered by the mirror listener, by route and status.',
+    labelNames: ['route', 'status'],
+    registers,
+  })
+  const duration = new Histogram({
+    name: 'shoal_http_request_duration_seconds',
+    help: 'From the request head to the last byte of the answer, by route.',
+    labelNames: ['route'],
+    buckets: [0.001, 0.005, 0.02, 0.1, 0.5, 1, 5, 30, 120],
+    registers,
+  })
+  // Looking a child up by its labels costs more than counting, so each is looked up once.
+  const children = new Map<string, (seconds: number) => void>()
+  const childOf = (route: Target['kind'], status: number): ((seconds: number) => void) => {
+    const counter = requests.labels(route, String(status))
+    const histogram = duration.labels(route)
+    return seconds => {
+      counter.inc()
+      histogram.observe(seconds)
+    }
+  }
   return {
-    requests: new Counter({
-      name: 'shoal_http_requests_total',
-      help: 'Requests answered by the mirror listener, by route and status.',
-      labelNames: ['route', 'status'],
-      registers,
-    }),
-    seconds: new Histogram({
-      name: 'shoal_http_request_duration_seconds',
-      help: 'From the request head to the last byte of the answer, by route.',
-      labelNames: ['route'],
-      buckets: [0.001, 0.005, 0.02, 0.1, 0.5, 1, 5, 30, 120],
-      registers,
-    }),
+    served: (route, status, seconds) => {
+      const key = `${route} ${status}`
+      const known = children.get(key) ?? childOf(route, status)
+      children.set(key, known)
+      known(seconds)
+    },
   }
 }

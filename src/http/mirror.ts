@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { LRUCache } from 'lru-cache'
 import { ShoalError, normaliseRegistry, parseDigest, type Logger } from '../core/index.ts'
 import type { BlobReader, ManifestReader, Sources } from '../blobs/index.ts'
-import { BlobRoute } from './blob-route.ts'
+import { BlobRoute, askedBlob, type AskedBlob } from './blob-route.ts'
 import { handleListing } from './listing-route.ts'
 import { handleManifest } from './manifest-route.ts'
 import type { HttpMetrics } from './metrics.ts'
@@ -22,6 +23,12 @@ export interface MirrorOptions {
   readonly accessLog: boolean
 }
 
+const MAX_ASKED = 2000
+/** What nginx logs for a client that left before it was answered. */
+const CLIENT_LEFT = 499
+/** For answers that nobody can abort, because they are given at once. */
+const NEVER = new AbortController().signal
+
 /**
  * The pull side of the registry API. It sits directly on node:http, because every framework layer costs a warm range a measurable part of
  * its time (docs/decisions/0002).
@@ -30,6 +37,8 @@ export class Mirror {
   readonly #deps: MirrorDeps
   readonly #options: MirrorOptions
   readonly #blobs: BlobRoute
+  /** Blobs by the URLs that they were asked for by: parsing and checking a URL costs more than answering it. */
+  readonly #asked = new LRUCache<string, AskedBlob>({ max: MAX_ASKED })
 
   constructor(deps: MirrorDeps, options: MirrorOptions) {
     this.#deps = deps
@@ -39,6 +48,13 @@ export class Mirror {
 
   /** A request listener. Never throws and never rejects: every failure becomes an answer, or a destroyed connection. */
   readonly handle = (request: IncomingMessage, response: ServerResponse): void => {
+    // A pipelined request waits for the answers before its own: until then nothing is read for it, and nobody tells when the client leaves.
+    if (response.socket === null) response.once('socket', () => this.#begin(request, response))
+    else this.#begin(request, response)
+  }
+
+  #begin(request: IncomingMessage, response: ServerResponse): void {
+    if (this.#serveNow(request, response)) return
     const began = performance.now()
     const abort = new AbortController()
     let route: Target['kind'] = 'unknown'
@@ -57,6 +73,22 @@ export class Mirror {
     }
   }
 
+  /**
+   * The way of most requests for lazily read images: a range of a blob that was asked for by this very URL before, and that lies in the
+   * page cache. It is answered in this turn of the event loop, without anything that only waiting needs.
+   */
+  #serveNow(request: IncomingMessage, response: ServerResponse): boolean {
+    const asked = request.method === 'GET' && !this.#options.accessLog ? this.#asked.get(request.url ?? '') : undefined
+    if (asked === undefined) return false
+    try {
+      if (!this.#blobs.sendNow(request, response, asked)) return false
+    } catch (error: unknown) {
+      this.#fail(response, error, NEVER)
+    }
+    this.#deps.metrics.served('blob', response.statusCode, 0)
+    return true
+  }
+
   #route(
     request: IncomingMessage,
     response: ServerResponse,
@@ -72,15 +104,14 @@ export class Mirror {
       case 'base':
         sendBase(response)
         return undefined
-      case 'blob':
-        return this.#blobs.handle(
-          request,
-          response,
-          { ...target, registry: this.#registry(namespace), namespace },
-          signal,
-        )
+      case 'blob': {
+        const asked = askedBlob(target, this.#registry(namespace), namespace)
+        this.#asked.set(request.url ?? '', asked)
+        return this.#blobs.handle(request, response, asked, signal)
+      }
       case 'manifest': {
-        const asked = { ...target, registry: this.#registry(namespace), namespace }
+        const registry = this.#registry(namespace)
+        const asked = { ...target, registry, namespace: namespace === undefined ? undefined : registry }
         return handleManifest(this.#deps.manifests, request, response, asked, signal)
       }
       case 'tags':
@@ -122,14 +153,14 @@ export class Mirror {
   #account(request: IncomingMessage, response: ServerResponse, route: Target['kind'], began: number): void {
     const { metrics, log } = this.#deps
     const seconds = (performance.now() - began) / 1000
-    metrics.requests.inc({ route, status: response.statusCode })
-    metrics.seconds.observe({ route }, seconds)
+    const status = response.headersSent ? response.statusCode : CLIENT_LEFT
+    metrics.served(route, status, seconds)
     if (!this.#options.accessLog) return
     log.info(
       {
         method: request.method,
         path: (request.url ?? '').split('?')[0],
-        status: response.statusCode,
+        status,
         complete: response.writableFinished,
         seconds,
         agent: request.headers['user-agent'],

@@ -1,4 +1,4 @@
-import { ShoalError, type BlobKey, type ByteRange } from '../core/index.ts'
+import { ShoalError, errorCode, type BlobKey, type ByteRange } from '../core/index.ts'
 import { presenceOf, type BlobReader, type OpenBlob, type Presence, type ReadOptions } from '../blobs/index.ts'
 import { BufferPool } from './buffer-pool.ts'
 
@@ -96,8 +96,14 @@ async function readLater(
   length: number,
   { signal }: ReadOptions,
 ): Promise<Piece | undefined> {
-  const bytes = await blob.read(position, length, signal === undefined ? {} : { signal })
-  return bytes === undefined ? undefined : { bytes }
+  try {
+    const bytes = await blob.read(position, length, signal === undefined ? {} : { signal })
+    return bytes === undefined ? undefined : { bytes }
+  } catch (error: unknown) {
+    // The reader knows how to do without the store.
+    if (errorCode(error) === 'ERR_STORE_IO') return undefined
+    throw error
+  }
 }
 
 async function* asPieces(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Piece, void, undefined> {

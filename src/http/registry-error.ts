@@ -78,7 +78,9 @@ function statusOfOrigin(message: string, details: ErrorDetails): ErrorAnswer {
   const status = Number(details['status'])
   const retryAfter = typeof details['retryAfter'] === 'string' ? details['retryAfter'] : RETRY_SECONDS
   if (status === 429) return { status, code: 'TOOMANYREQUESTS', message, headers: { 'Retry-After': retryAfter } }
-  if (status >= 400 && status < 500)
+  if (status === 404) return { status, code: 'BLOB_UNKNOWN', message, headers: {} }
+  // 416 to a range that lay within the size it told before says that something else is wrong there.
+  if (status >= 400 && status < 500 && status !== 416)
     return { status, code: 'DENIED', message, headers: { 'X-Dragonfly-Error-Type': 'backend' } }
   return { status: 503, code: 'UNAVAILABLE', message, headers: { 'Retry-After': retryAfter } }
 }

@@ -264,6 +264,27 @@ describe('BlobReader', () => {
     assert.deepEqual(rig.origin.opened, [{ start: 0, end: content.length }])
   })
 
+  test('a fetch far ahead that fails does not cut a reader whose next bytes are on their way', async () => {
+    await using rig = await Rig.open()
+    const content = randomBytes(24 * MIB)
+    const digest = rig.origin.add(content)
+    let refused = 0
+    rig.origin.beforePiece = ({ range }) => {
+      if (range.start === 0 || refused > 0) return
+      refused += 1
+      throw UNREACHABLE
+    }
+    assert.ok((await rig.read(digest, 0, content.length)).equals(content))
+    assert.equal(refused, 1)
+  })
+
+  test('prefetch of an empty blob leaves nothing behind', async () => {
+    await using rig = await Rig.open()
+    const digest = rig.origin.add(Buffer.alloc(0))
+    await rig.reader.prefetch(rig.key(digest), [{ start: 0, end: 0 }])
+    assert.equal(await rig.metric('shoal_fills'), 0)
+  })
+
   test('prefetch brings whole chunks without anyone reading them', async () => {
     await using rig = await Rig.open()
     const content = randomBytes(3 * CHUNK_BYTES)
@@ -335,6 +356,66 @@ describe('BlobReader with a store that takes nothing', () => {
   })
 })
 
+/** A rig whose store is at its hard limit, with nothing that could be evicted. */
+async function openFull(): Promise<Rig> {
+  const rig = await Rig.open({ maxBytes: 1 })
+  const filler = rig.origin.add(randomBytes(20 * MIB))
+  await rig.reader.stat(rig.key(filler))
+  rig.store.find(filler)?.hold()
+  await rig.read(filler, 0, 20 * MIB)
+  await until(async () => (await rig.metric('shoal_fills')) === 0)
+  return rig
+}
+
+describe('BlobReader, when nothing is stored', () => {
+  test('read-ahead ends, and nothing is fetched that nobody reads', async () => {
+    await using rig = await openFull()
+    const content = randomBytes(16 * MIB)
+    const digest = rig.origin.add(content)
+    for (let index = 0; index < 3; index += 1) await rig.read(digest, index * MIB, (index + 1) * MIB)
+    await until(async () => (await rig.metric('shoal_fills')) === 0)
+    assert.ok((rig.origin.sentBytes.get(digest) ?? 0) <= 4 * MIB, `${rig.origin.sentBytes.get(digest)} bytes sent`)
+  })
+
+  test('a stalled reader beside a fast one costs bounded memory, and gets its bytes in the end', async () => {
+    await using rig = await openFull()
+    const content = randomBytes(64 * MIB)
+    const digest = rig.origin.add(content)
+    const slow = (await rig.reader.stream(rig.key(digest), { start: 0, end: content.length }))![Symbol.asyncIterator]()
+    const first = await slow.next()
+    const before = process.memoryUsage().arrayBuffers
+    let most = 0
+    let position = 0
+    for await (const piece of (await rig.reader.stream(rig.key(digest), { start: 0, end: content.length }))!) {
+      position += piece.length
+      most = Math.max(most, process.memoryUsage().arrayBuffers - before)
+    }
+    assert.equal(position, content.length)
+    assert.ok(most < 48 * MIB, `${most} bytes held`)
+    const rest = [first.value as Uint8Array]
+    for (let next = await slow.next(); next.done !== true; next = await slow.next()) rest.push(next.value)
+    assert.ok(Buffer.concat(rest).equals(content))
+  })
+
+  test('a newcomer does not wait for a slow segment that has passed its bytes', async () => {
+    await using rig = await openFull()
+    const content = randomBytes(4 * MIB)
+    const digest = rig.origin.add(content)
+    let held: (() => void) | undefined
+    let opened = false
+    rig.origin.beforePiece = async ({ range, offset }) => {
+      if (!opened && range.start === 0 && range.end > MIB && offset >= 2 * MIB)
+        await new Promise<void>(resolve => (held = resolve))
+    }
+    const all = rig.read(digest, 0, content.length)
+    await until(() => held !== undefined)
+    assert.ok((await rig.read(digest, 0, 1000)).equals(content.subarray(0, 1000)))
+    opened = true
+    held?.()
+    assert.ok((await all).equals(content))
+  })
+})
+
 describe('BlobReader and blobs that are not what they should be', () => {
   test('bytes that do not match the digest are never trusted: the blob goes, and the next reader gets nothing unproven', async () => {
     await using rig = await Rig.open()
@@ -346,6 +427,7 @@ describe('BlobReader and blobs that are not what they should be', () => {
     await until(() => rig.store.find(digest) === undefined)
     assert.equal(rig.reader.lookup(rig.key(digest)), undefined)
     await assert.rejects(rig.read(digest, 0, 10), { code: 'ERR_DIGEST_MISMATCH' })
+    await assert.rejects(rig.reader.readInto(rig.key(digest), 0, Buffer.alloc(10)), { code: 'ERR_DIGEST_MISMATCH' })
     rig.origin.add(content, digest)
     assert.ok((await rig.read(digest, 0, content.length)).equals(content))
     assert.equal(rig.store.find(digest)?.state, 'complete')
@@ -401,6 +483,20 @@ describe('who may read what', () => {
     await assert.rejects(rig.read(digest, 0, 10), { code: 'ERR_UPSTREAM_AUTH' })
     await assert.rejects(rig.read(digest, 0, 10, { authorization: 'Bearer mallory' }), { code: 'ERR_UPSTREAM_AUTH' })
     assert.equal((await rig.read(digest, 0, 10, { authorization: ALICE })).length, 10)
+  })
+
+  test("one caller's refusal takes nothing from another", async () => {
+    await using rig = await Rig.open()
+    rig.origin.visibility = 'private'
+    rig.origin.beforeAnswer = (_call, { authorization }) => {
+      if (authorization !== ALICE) throw new ShoalError('ERR_UPSTREAM_AUTH', 'no', { details: { status: 401 } })
+    }
+    const { digest } = await cached(rig, ALICE)
+    await assert.rejects(rig.reader.stat(rig.key(digest)), { code: 'ERR_UPSTREAM_AUTH' })
+    await assert.rejects(rig.reader.stat(rig.key(digest), { authorization: 'Bearer mallory' }), {
+      code: 'ERR_UPSTREAM_AUTH',
+    })
+    assert.ok(rig.reader.lookup(rig.key(digest), ALICE) !== undefined)
   })
 
   test('a private verdict ends after five minutes, and a revoked credential is then refused', async () => {

@@ -122,6 +122,35 @@ describe('ManifestReader', () => {
     assert.ok(rig.origin.manifestRequests > asked)
   })
 
+  test('the length is that of the body, whatever a HEAD says', async () => {
+    let now = 1_000_000
+    await using rig = await Rig.open({ clock: { ...systemClock, now: () => now } })
+    const digest = rig.origin.tag('v1', BODY)
+    await rig.manifests.get(keyOf('v1'))
+    now += 60_001
+    const statManifest = rig.origin.statManifest.bind(rig.origin)
+    rig.origin.statManifest = async (...args) => {
+      const info = await statManifest(...args)
+      return info === undefined ? undefined : { ...info, size: info.size + 100 }
+    }
+    for (const from of ['revalidated', 'cache']) {
+      const answer = await rig.manifests.get(keyOf('v1'))
+      assert.deepEqual([answer?.from, answer?.size, answer?.digest], [from, BODY.length, digest])
+    }
+  })
+
+  test('a caller who may not see a private manifest does not take it from others', async () => {
+    await using rig = await Rig.open()
+    rig.origin.visibility = 'private'
+    rig.origin.tag('v1', BODY)
+    await rig.manifests.get(keyOf('v1'), { authorization: 'Bearer alice' })
+    const tags = new Map(rig.origin.tags)
+    rig.origin.tags.clear()
+    assert.equal(await rig.manifests.get(keyOf('v1'), { authorization: 'Bearer mallory' }), undefined)
+    for (const [tag, target] of tags) rig.origin.tags.set(tag, target)
+    assert.equal((await rig.manifests.get(keyOf('v1'), { authorization: 'Bearer alice' }))?.from, 'cache')
+  })
+
   test('a hundred callers for one tag are one question', async () => {
     await using rig = await Rig.open()
     rig.origin.tag('v1', BODY)

@@ -20,6 +20,14 @@ describe('ReadAhead', () => {
     assert.deepEqual(ahead, [0, MIB, 2 * MIB, 4 * MIB, 8 * MIB, MAX_READ_AHEAD_BYTES])
   })
 
+  test('ranges that were read ahead are hits that nobody reports, and the next miss is still sequential', () => {
+    const readAhead = new ReadAhead()
+    readAhead.observe({ start: 0, end: MIB })
+    assert.equal(readAhead.observe({ start: MIB, end: 2 * MIB }), MIB)
+    assert.equal(readAhead.observe({ start: 3 * MIB, end: 4 * MIB }), 2 * MIB)
+    assert.equal(readAhead.observe({ start: 6 * MIB, end: 7 * MIB }), 4 * MIB)
+  })
+
   test('two sequential readers of one blob are told apart', () => {
     const readAhead = new ReadAhead()
     for (let index = 0; index < 3; index += 1) {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { Segment, pieceAt, type FlyingBlock } from '../../src/blobs/segment.ts'
+import { FlyingBlocks } from '../../src/blobs/flying-blocks.ts'
+import { Segment } from '../../src/blobs/segment.ts'
 import { BLOCK_BYTES, blockCount, blockLength } from '../../src/core/index.ts'
 
 describe('Segment', () => {
@@ -12,7 +13,7 @@ describe('Segment', () => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: 2 * BLOCK_BYTES }), { maxLength: 30 }), cuts => {
         const segment = new Segment({ first: 0, end: blockCount(size) }, size, {})
-        const flying = new Map<number, FlyingBlock>()
+        const flying = new FlyingBlocks({ isWanted: () => true }, { size })
         const whole: number[] = []
         let position = 0
         for (const cut of [...cuts, size]) {
@@ -38,15 +39,10 @@ describe('Segment', () => {
     assert.equal(segment.position, 2 * BLOCK_BYTES)
     assert.equal(segment.remaining, 2 * BLOCK_BYTES)
     assert.equal(segment.nearlyDone, false)
-    segment.take(Buffer.alloc(BLOCK_BYTES + BLOCK_BYTES / 2), new Map())
+    segment.take(
+      Buffer.alloc(BLOCK_BYTES + BLOCK_BYTES / 2),
+      new FlyingBlocks({ isWanted: () => true }, { size: 10 * BLOCK_BYTES }),
+    )
     assert.equal(segment.nearlyDone, true)
   })
-})
-
-test('pieceAt finds the piece that holds a byte, cut to begin with it, and nothing beyond what was received', () => {
-  const block: FlyingBlock = { pieces: [Buffer.from('abc'), Buffer.from('de')], length: 5, unstored: false }
-  assert.equal(Buffer.from(pieceAt(block, 0)!).toString(), 'abc')
-  assert.equal(Buffer.from(pieceAt(block, 2)!).toString(), 'c')
-  assert.equal(Buffer.from(pieceAt(block, 3)!).toString(), 'de')
-  assert.equal(pieceAt(block, 5), undefined)
 })

@@ -257,6 +257,45 @@ describe('clients', () => {
     await until(() => waiting?.aborted === true)
   })
 
+  test('a client that leaves with requests in the pipe, or in the middle of several ranges, holds nothing', async () => {
+    await using mirror = await openMirror()
+    const warm = mirror.rig.origin.add(randomBytes(8 * MIB))
+    await mirror.rig.read(warm, 0, 8 * MIB)
+    const cold = mirror.rig.origin.add(randomBytes(8 * MIB))
+    await until(() => mirror.rig.store.find(warm)?.state === 'complete')
+    for (const digest of [warm, cold]) {
+      for (const range of ['bytes=0-', 'bytes=0-4000000,5000000-6000000']) {
+        const socket = net.connect(Number(new URL(mirror.url).port), '127.0.0.1')
+        for (let index = 0; index < 10; index += 1) {
+          socket.write(`GET ${blobPath(digest)} HTTP/1.1\r\nHost: x\r\nRange: ${range}\r\n\r\n`)
+        }
+        await once(socket, 'readable')
+        socket.destroy()
+        await once(socket, 'close')
+      }
+    }
+    await until(async () => (await mirror.rig.metric('shoal_fills')) === 0)
+    await until(async () => (await mirror.rig.store.collect(0)).bytes > 0 || mirror.rig.store.stats().bytes === 0)
+    await until(() => mirror.rig.store.stats().bytes === 0)
+  })
+
+  test('a media type or a registry name that cannot stand in a header does not get there', async () => {
+    await using mirror = await openMirror()
+    const content = randomBytes(1000)
+    const digest = mirror.rig.origin.add(content)
+    const stat = mirror.rig.origin.stat.bind(mirror.rig.origin)
+    mirror.rig.origin.stat = async (...args) => {
+      const info = await stat(...args)
+      return info === undefined ? undefined : { ...info, mediaType: 'text/pl\u212ain\r\nX-Evil: 1' }
+    }
+    const answer = await mirror.fetch(blobPath(digest, '?ns=registry.tes%74'))
+    assert.equal(answer.status, 200)
+    assert.ok(answer.body.equals(content))
+    assert.equal(answer.headers['content-type'], 'application/octet-stream')
+    assert.equal(answer.headers['x-evil'], undefined)
+    assert.equal((await mirror.fetch(blobPath(digest, '?ns=REGISTRY.test'))).headers['oci-namespace'], 'registry.test')
+  })
+
   test('one connection serves many requests, hits and misses and errors alike', async () => {
     await using mirror = await openMirror()
     const content = randomBytes(MIB)

@@ -271,7 +271,7 @@ describe('shoal cache and shoal status', () => {
       await until(async () => (await json('cache', 'ls')).every(blob => blob['state'] === 'complete'))
       if (!running) await shoal.stop()
 
-      assert.equal((await json('status'))[0]?.['running'], running)
+      assert.equal((await json('status'))[0]?.['daemon'], running)
       const listed = await json('cache', 'ls')
       assert.deepEqual(
         listed.map(blob => [blob['digest'], blob['size'], blob['presentBytes']]).sort(),
