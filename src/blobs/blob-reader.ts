@@ -52,6 +52,12 @@ export interface StatOptions extends ReadOptions {
   readonly first?: ByteRange | undefined
 }
 
+/** What is known of a blob. */
+export interface BlobStat extends BlobInfo {
+  /** Nothing was known of it before, and its first bytes are on their way from a source on account of this question. */
+  readonly begun: boolean
+}
+
 /** How much of a range was in the store when it was asked for. */
 export type Presence = 'hit' | 'partial' | 'miss'
 
@@ -65,7 +71,7 @@ export interface BlobStream extends AsyncIterable<Uint8Array> {
 /** A blob that is in the index and that this caller may read; for answers that need no waiting. */
 export type OpenBlob = Pick<
   StoredBlob,
-  'size' | 'mediaType' | 'state' | 'missing' | 'readNow' | 'read' | 'hold' | 'touch'
+  'size' | 'mediaType' | 'state' | 'missing' | 'readNow' | 'canSendNow' | 'sendNow' | 'read' | 'hold' | 'touch'
 >
 
 /**
@@ -80,7 +86,7 @@ export class BlobReader implements AsyncDisposable {
   readonly #fills = new Map<Digest, BlobFill>()
   /** Also those whose blob has been replaced, as long as somebody reads from them. */
   readonly #live = new Set<BlobFill>()
-  readonly #stats = new SingleFlight<BlobInfo | undefined>()
+  readonly #stats = new SingleFlight<BlobStat | undefined>()
   readonly #parallelism = new Map<string, Parallelism>()
   readonly #readAhead = new LRUCache<Digest, ReadAhead>({ max: MAX_TRACKED_BLOBS })
   readonly #suspects = new LRUCache<Digest, true>({ max: MAX_TRACKED_BLOBS, ttl: SUSPECT_MS })
@@ -107,7 +113,7 @@ export class BlobReader implements AsyncDisposable {
   }
 
   /** Size and type, from the index or from the first source that knows. Undefined: no source has it. */
-  async stat(key: BlobKey, options: StatOptions = {}): Promise<BlobInfo | undefined> {
+  async stat(key: BlobKey, options: StatOptions = {}): Promise<BlobStat | undefined> {
     this.#assertOpen()
     const known = this.#deps.store.find(key.digest)
     const answer = this.access.check(key, options.authorization)
@@ -134,7 +140,7 @@ export class BlobReader implements AsyncDisposable {
     assertWithin(range, info.size)
     const blob = this.#ensure(key.digest, info)
     if (this.#suspects.has(key.digest)) await this.#prove(key, blob, options)
-    const presence = presenceOf(this.#fills.get(key.digest) ?? blob, range)
+    const presence = info.begun ? 'miss' : presenceOf(this.#fills.get(key.digest) ?? blob, range)
     const timings: Timings = { store: 0, origin: 0 }
     blob.touch()
     return { presence, timings, [Symbol.asyncIterator]: () => this.#read(key, blob, range, timings, options) }
@@ -199,7 +205,7 @@ export class BlobReader implements AsyncDisposable {
     yield* readThrough(fill, demand, range, timings, options.signal)
   }
 
-  #ask(key: BlobKey, options: StatOptions): Promise<BlobInfo | undefined> {
+  #ask(key: BlobKey, options: StatOptions): Promise<BlobStat | undefined> {
     const flight = `${key.registry}\0${key.repository}\0${key.digest}\0${options.authorization ?? ''}`
     return this.#stats.run(flight, signal => this.#askSources(key, options, signal), {
       ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -210,7 +216,7 @@ export class BlobReader implements AsyncDisposable {
     key: BlobKey,
     { authorization, first }: StatOptions,
     signal: AbortSignal,
-  ): Promise<BlobInfo | undefined> {
+  ): Promise<BlobStat | undefined> {
     originOrThrow(this.#deps.sources, key.registry)
     let failure: Error | undefined
     for (const source of this.#deps.sources.forBlob(key)) {
@@ -221,7 +227,7 @@ export class BlobReader implements AsyncDisposable {
         const blob = this.#ensure(key.digest, opening.info)
         this.access.allow(key, opening.info.visibility ?? 'shared', authorization)
         if (opening.body !== undefined) this.#fillOf(key, blob).adopt({ key, authorization, ...opening })
-        return infoOf(blob)
+        return infoOf(blob, opening.body !== undefined)
       } catch (error: unknown) {
         signal.throwIfAborted()
         failure = asError(error)
@@ -372,8 +378,9 @@ function absent(key: BlobKey): ShoalError {
   return new ShoalError('ERR_BLOB_UNAVAILABLE', `no source has ${key.digest}`, { details: { absent: true } })
 }
 
-function infoOf(blob: StoredBlob): BlobInfo {
-  return blob.mediaType === undefined ? { size: blob.size } : { size: blob.size, mediaType: blob.mediaType }
+function infoOf(blob: StoredBlob, begun = false): BlobStat {
+  const { size, mediaType } = blob
+  return mediaType === undefined ? { size, begun } : { size, mediaType, begun }
 }
 
 /** How much of `range` of `blob` is in the store now. */

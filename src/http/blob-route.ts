@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import {
   ShoalError,
   formatContentRange,
@@ -45,6 +46,9 @@ export function askedBlob(
   }
 }
 
+/** Below this, copying the bytes costs less than a second system call. */
+const MIN_SENDFILE_BYTES = 16 * 1024
+
 /** What came from the page cache took less than the format can say. */
 const AT_ONCE = serverTiming({ store: 0 })
 
@@ -56,6 +60,8 @@ interface Context {
   readonly open: OpenBlob | undefined
   readonly namespace: string | undefined
   readonly options: ReadOptions
+  /** The first bytes came from the origin with the news of the blob. */
+  readonly begun: boolean
   /** Milliseconds that the origin took to tell of the blob. */
   readonly waited: number
 }
@@ -80,13 +86,46 @@ export class BlobRoute {
     if (open === undefined) return false
     const whole = headers.range === undefined
     const range = whole ? { start: 0, end: open.size } : singleRange(headers.range, open.size)
-    const piece = range === undefined ? undefined : this.#source.atOnce(open, range)
-    if (range === undefined || piece === undefined) return false
-    open.touch()
+    if (range === undefined) return false
     const status = whole ? 200 : 206
-    response.writeHead(status, rangeHeaders({ key, info: open, namespace }, status, range, 'hit', AT_ONCE))
-    response.end(piece.bytes, piece.release)
+    const head = (): void => {
+      response.writeHead(status, rangeHeaders({ key, info: open, namespace }, status, range, 'hit', AT_ONCE))
+    }
+    const socket = descriptorOf(response)
+    if (
+      socket !== undefined &&
+      range.end - range.start >= MIN_SENDFILE_BYTES &&
+      open.canSendNow(range.start, range.end - range.start)
+    ) {
+      head()
+      this.#sendFile(response, socket, { key, open }, range)
+    } else {
+      const piece = this.#source.atOnce(open, range)
+      if (piece === undefined) return false
+      head()
+      response.end(piece.bytes, piece.release)
+    }
+    open.touch()
     return true
+  }
+
+  /** The head has been written; the body goes from the page cache to the socket as far as the socket takes it, the rest in pieces. */
+  #sendFile(
+    response: ServerResponse,
+    socket: number,
+    { key, open }: { key: BlobKey; open: OpenBlob },
+    range: ByteRange,
+  ): void {
+    response.flushHeaders()
+    // Bytes that still wait in user space come first.
+    const isClear = response.socket?.writableLength === 0
+    const start = range.start + (isClear ? open.sendNow(socket, range.start, range.end - range.start) : 0)
+    if (start === range.end) {
+      response.end()
+      return
+    }
+    const rest = this.#source.stored(key, open, { start, end: range.end }, {})
+    writeBody(response, rest).catch((error: unknown) => this.#cut(response, key, error))
   }
 
   /** Rejects only while nothing has been sent; a body that cannot be completed destroys the connection instead. */
@@ -105,7 +144,16 @@ export class BlobRoute {
       sendError(response, unknownBlob(key.digest))
       return
     }
-    const context = { response, key, info, open, namespace, options, waited }
+    const context = {
+      response,
+      key,
+      info,
+      open,
+      namespace,
+      options,
+      waited,
+      begun: open === undefined && 'begun' in info && info.begun,
+    }
     const selection = selectionOf(request, key.digest, info.size)
     const whole = { start: 0, end: info.size }
     if (selection.kind === 'not-modified') response.writeHead(304, blobHeaders(key.digest, info, namespace)).end()
@@ -146,7 +194,13 @@ export class BlobRoute {
     const first = await body.pieces.next()
     response.writeHead(
       status,
-      rangeHeaders(context, status, range, body.presence, serverTiming(body.timings(context.waited))),
+      rangeHeaders(
+        context,
+        status,
+        range,
+        context.begun ? 'miss' : body.presence,
+        serverTiming(body.timings(context.waited)),
+      ),
     )
     if (info.size === 0) response.end()
     else await this.#send(context, resume(first, body.pieces))
@@ -190,10 +244,14 @@ export class BlobRoute {
     try {
       await writeBody(context.response, pieces)
     } catch (error: unknown) {
-      const level = context.options.signal?.aborted === true ? 'debug' : 'warn'
-      this.#log[level]({ digest: context.key.digest, err: error }, 'body cut')
-      context.response.destroy()
+      this.#cut(context.response, context.key, error)
     }
+  }
+
+  #cut(response: ServerResponse, key: BlobKey, error: unknown): void {
+    const level = response.destroyed ? 'debug' : 'warn'
+    this.#log[level]({ digest: key.digest, err: error }, 'body cut')
+    response.destroy()
   }
 }
 
@@ -222,4 +280,11 @@ async function* resume(
   } finally {
     await rest.return()
   }
+}
+
+/** The descriptor of a plain connection. Node has no public name for it; without it bodies are copied. */
+function descriptorOf(response: ServerResponse): number | undefined {
+  const { socket } = response as { socket: (Socket & { readonly _handle?: { readonly fd?: number } | null }) | null }
+  const fd = socket?._handle?.fd
+  return fd !== undefined && fd >= 0 ? fd : undefined
 }

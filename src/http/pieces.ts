@@ -31,6 +31,11 @@ export class PieceSource {
     this.#reader = deps.reader
   }
 
+  /** A range of a blob that is here: what the page cache has at once, the rest when it can be had. */
+  stored(key: BlobKey, blob: OpenBlob, range: ByteRange, options: ReadOptions): AsyncGenerator<Piece, void, undefined> {
+    return this.#stored(key, blob, range, options)
+  }
+
   /** The whole range in one piece when it is short and lies in the page cache: no waiting, no turn of the event loop. */
   atOnce(blob: OpenBlob, range: ByteRange): Required<Piece> | undefined {
     const length = range.end - range.start

@@ -25,16 +25,21 @@ export interface BlobContext {
   readonly files: DataFiles
   readonly memory: BlockMemory
   readonly admission: Admission
-  readonly thread: DiskThread
+  /** Hashes. */
+  readonly hasher: DiskThread
+  /** Waits for the disk; apart from the hashes, because many of those are waited for. */
+  readonly flusher: DiskThread
   readonly sources: SourceNames
   readonly metrics: StoreMetrics
   readonly log: Logger
   /** Reads, writes and deletions under way. */
   readonly tasks: Tasks
-  /** Whole-blob hashes under way or waiting; kept apart, because closing may give up on them. */
+  /** Whole-blob hashes and flushes under way or waiting; kept apart, because closing may give up on them. */
   readonly proofs: Tasks
   /** One hash at a time, so that at most one descriptor waits for it. */
   readonly hashing: Limiter
+  /** One flush at a time, likewise. */
+  readonly flushing: Limiter
   /** False once the store closes: what takes long shall stop. */
   readonly isOpen: () => boolean
   /** Closing has waited for everything: what is left over is for the next start. */

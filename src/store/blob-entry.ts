@@ -12,13 +12,16 @@ import type { BatchMember } from './batch.ts'
 import type { BlobContext } from './blob-context.ts'
 import { BlockMap, type ChunkRow } from './block-map.ts'
 import { BlockReader, type BadBlock } from './block-reader.ts'
-import { chunkUses, spansOf } from './chunk-use.ts'
-import { pickColdChunks, type ChunkUse } from './eviction.ts'
+import { chunkUses } from './chunk-use.ts'
+import { eraseFile, retireFile } from './departure.ts'
+import { pickColdChunks } from './eviction.ts'
 import type { BlobRow, BlobUpdate } from './index-db.ts'
 import type { FileRef } from './layout.ts'
-import { proveBlob } from './proof.ts'
+import { flushBlob, proveBlob } from './proof.ts'
 import { Reservations } from './reservations.ts'
+import { Residence } from './residence.ts'
 import type { Reservation, StoredBlob } from './stored-blob.ts'
+import { trimChunks } from './trimming.ts'
 
 /** `leaving`: out of the index, but whoever holds it may still read. `gone`: dead. */
 type Life = 'live' | 'leaving' | 'gone'
@@ -37,9 +40,12 @@ export class BlobEntry implements StoredBlob, BatchMember {
   readonly #map: BlockMap
   readonly #reader: BlockReader
   readonly #reservations: Reservations
+  readonly #residence: Residence
   readonly #writing = new Map<number, Promise<boolean>>()
   #mediaType: string | undefined
   #state: 'partial' | 'complete' | 'quarantined'
+  /** A complete blob has reached the disk, so that its row may say so. */
+  #flushed: boolean
   #life: Life
   #presentBytes: number
   #accessed: number
@@ -49,7 +55,7 @@ export class BlobEntry implements StoredBlob, BatchMember {
   /** The blob has a row in open_blob. */
   #marked = false
   #proof: Promise<void> | undefined
-  #punching: Promise<void> | undefined
+  #trimming: Promise<unknown> | undefined
   #retired: Promise<boolean> | undefined
   #erasure: Promise<void> | undefined
 
@@ -65,18 +71,21 @@ export class BlobEntry implements StoredBlob, BatchMember {
     this.size = size
     this.#mediaType = mediaType
     this.#state = options.detached === 'quarantined' ? 'quarantined' : state
+    this.#flushed = state === 'complete'
     this.#presentBytes = presentBytes
     this.#accessed = accessed
     this.#marked = options.marked
     this.#life = options.detached === undefined ? 'live' : 'gone'
     this.#map = new BlockMap(size, (first, end) => this.#loadChunks(first, end))
     this.#reservations = new Reservations(context.admission)
+    this.#residence = new Residence({ context, map: this.#map, ref: this.ref, size })
     this.#reader = new BlockReader(
       {
         context,
         map: this.#map,
         onBad: (block, reason, error) => this.#onBad(block, reason, error),
         onLost: () => this.#onLost(),
+        isGone: () => this.#isGone(),
       },
       { ref: this.ref, size },
     )
@@ -154,6 +163,24 @@ export class BlobEntry implements StoredBlob, BatchMember {
     this.#used(first, last)
     this.#context.metrics.readFromMemory.inc(last - first + 1)
     return true
+  }
+
+  canSendNow(position: number, length: number): boolean {
+    this.#context.assertOpen()
+    if (this.#life === 'gone' || length === 0 || position + length > this.size) return false
+    const first = Math.floor(position / BLOCK_BYTES)
+    const last = Math.floor((position + length - 1) / BLOCK_BYTES)
+    return this.#residence.covers(first, last)
+  }
+
+  sendNow(socket: number, position: number, length: number): number {
+    this.#context.assertOpen()
+    const sent = this.#context.files.sendNow(this.ref, socket, position, length)
+    const first = Math.floor(position / BLOCK_BYTES)
+    const last = Math.floor((position + length - 1) / BLOCK_BYTES)
+    this.#used(first, last)
+    this.#context.metrics.readFromMemory.inc(last - first + 1)
+    return sent
   }
 
   async read(
@@ -246,7 +273,7 @@ export class BlobEntry implements StoredBlob, BatchMember {
   blobUpdate(): BlobUpdate {
     return {
       id: this.ref.id,
-      state: this.#state === 'complete' ? 'complete' : 'partial',
+      state: this.#state === 'complete' && this.#flushed ? 'complete' : 'partial',
       presentBytes: this.#presentBytes,
       accessed: this.#accessed,
     }
@@ -262,7 +289,7 @@ export class BlobEntry implements StoredBlob, BatchMember {
    */
   depart(options: { abandon: boolean }): number {
     if (this.#life !== 'live') return 0
-    const { batch, disk, index, admission, files, log } = this.#context
+    const { batch, disk, index, admission, tasks } = this.#context
     this.#life = options.abandon || !this.inUse ? 'gone' : 'leaving'
     batch.forget(this)
     admission.condemned(this.#presentBytes)
@@ -271,15 +298,7 @@ export class BlobEntry implements StoredBlob, BatchMember {
       return true
     })
     this.#context.departed(this.ref, doomed !== true)
-    this.#retired = this.#context.tasks.track(
-      files.retire(this.ref).then(
-        () => true,
-        (err: unknown) => {
-          log.warn({ err, digest: this.digest }, 'data file of a removed blob could not be renamed')
-          return false
-        },
-      ),
-    )
+    this.#retired = tasks.track(retireFile(this.#context, this.ref))
     this.#eraseIfLeft()
     return this.#presentBytes
   }
@@ -288,8 +307,20 @@ export class BlobEntry implements StoredBlob, BatchMember {
   async trim(bytes: number): Promise<number> {
     if (this.#life !== 'live' || this.inUse) return 0
     return this.#whileBusy(async () => {
-      if (!(await this.#map.readyAll()) || this.#isLeaving() || this.#holds > 0 || this.#busy > 1) return 0
-      return this.#punch(pickColdChunks(chunkUses(this.#map, this.size), bytes))
+      if (!(await this.#map.readyAll())) return 0
+      const chunks = pickColdChunks(await chunkUses(this.#map, this.size), bytes)
+      if (this.#isLeaving() || this.#holds > 0 || this.#busy > 1 || chunks.length === 0 || !this.#mark()) return 0
+      const subject = {
+        context: this.#context,
+        ref: this.ref,
+        size: this.size,
+        drop: (block: number) => (this.#drop(block) ? blockLength(block, this.size) : 0),
+        isLeaving: () => this.#isLeaving(),
+      }
+      // Writes wait until the holes are there.
+      const trimming = (this.#trimming = trimChunks(subject, chunks))
+      const { freed, punched } = await trimming.finally(() => (this.#trimming = undefined))
+      return punched ? freed : freed + this.depart({ abandon: false })
     })
   }
 
@@ -328,7 +359,7 @@ export class BlobEntry implements StoredBlob, BatchMember {
     // Without its rows the block's neighbours would be forgotten when its own row is written.
     if (!disk.writable || !this.#map.ready(block) || !this.#mark() || !this.#reservations.take(length)) return false
     try {
-      await this.#punching
+      await this.#trimming
       const crc = pieces.reduce((sum, piece) => crc32(piece, sum), 0)
       await files.write(this.ref, pieces, block * BLOCK_BYTES)
       if (this.#isLeaving()) {
@@ -371,6 +402,7 @@ export class BlobEntry implements StoredBlob, BatchMember {
     if (this.#isLeaving()) return false
     this.#presentBytes -= blockLength(block, this.size)
     this.#state = 'partial'
+    this.#flushed = false
     this.#context.batch.note(this, Math.floor(block / BLOCKS_PER_CHUNK))
     return true
   }
@@ -385,9 +417,11 @@ export class BlobEntry implements StoredBlob, BatchMember {
     this.#mark()
   }
 
-  #onLost(): void {
+  #onLost(event = 'data file is missing, blob forgotten'): void {
+    // Whoever holds a blob that was removed has nothing left to read.
+    if (this.#life === 'leaving') this.#life = 'gone'
     if (this.#isLeaving()) return
-    this.#context.log.warn({ digest: this.digest, bytes: this.#presentBytes }, 'data file is missing, blob forgotten')
+    this.#context.log.warn({ digest: this.digest, bytes: this.#presentBytes }, event)
     this.depart({ abandon: true })
   }
 
@@ -399,13 +433,12 @@ export class BlobEntry implements StoredBlob, BatchMember {
       log.warn({ digest: this.digest, block, reason }, 'bad block found')
     }
     return new BlockReader(
-      { context: this.#context, map: this.#map, onBad, onLost: () => this.#onLost() },
+      { context: this.#context, map: this.#map, onBad, onLost: () => this.#onLost(), isGone: () => this.#isGone() },
       { ref: this.ref, size: this.size },
     )
   }
 
   async #prove(): Promise<void> {
-    const { batch } = this.#context
     const verdict = await proveBlob({
       context: this.#context,
       ref: this.ref,
@@ -419,11 +452,23 @@ export class BlobEntry implements StoredBlob, BatchMember {
     // A block may have been dropped since the verdict.
     if (verdict.kind === 'proven' && this.#presentBytes === this.size) {
       this.#state = 'complete'
-      this.#marked = false
-      batch.note(this)
-      await batch.flush()
+      void this.#context.proofs.track(this.#context.tasks.track(this.#flush()))
     } else if (verdict.kind === 'disproven') this.#quarantine(verdict.actual)
     else if (verdict.kind === 'lost') this.#onLost()
+  }
+
+  /** Has a proven blob's row say so once the disk has its bytes. Nobody waits for this, eviction neither. Never rejects. */
+  async #flush(): Promise<void> {
+    const { batch } = this.#context
+    const { drops } = this.#map
+    const outcome = await flushBlob({ context: this.#context, ref: this.ref, isLeaving: () => this.#isLeaving() })
+    if (outcome === 'failed' || outcome === 'lost') this.#onLost('data file did not reach the disk, blob forgotten')
+    // A block that was dropped and fetched again since was proven and is flushed with the rest by another run of this.
+    if (outcome !== 'flushed' || this.#isLeaving() || this.#state !== 'complete' || this.#map.drops !== drops) return
+    this.#flushed = true
+    this.#marked = false
+    batch.note(this)
+    await batch.flush()
   }
 
   /** Whether every block is here, by the bitmap. Corrects the sum if it says otherwise (a crash between two transactions). */
@@ -449,50 +494,13 @@ export class BlobEntry implements StoredBlob, BatchMember {
     quarantined({ digest: this.digest, sources: names })
   }
 
-  /** Bits first, then rows, then bytes; writes wait until the holes are there. */
-  async #punch(chunks: readonly ChunkUse[]): Promise<number> {
-    if (chunks.length === 0 || !this.#mark()) return 0
-    const { admission, batch, files, log } = this.#context
-    const before = this.#presentBytes
-    for (const { index } of chunks) {
-      for (let i = 0; i < BLOCKS_PER_CHUNK; i += 1) this.#drop(index * BLOCKS_PER_CHUNK + i)
-    }
-    const freed = before - this.#presentBytes
-    admission.condemned(freed)
-    const punching = batch.flush().then(() => files.punch(this.ref, spansOf(chunks, this.size)))
-    // A write that waits only needs it to be over.
-    this.#punching = punching.catch(() => undefined)
-    try {
-      await punching
-      return freed
-    } catch (err: unknown) {
-      log.warn({ err, digest: this.digest }, 'holes could not be punched, the whole blob goes instead')
-      return freed + this.depart({ abandon: false })
-    } finally {
-      admission.erased(freed)
-      this.#punching = undefined
-    }
-  }
-
   #eraseIfLeft(): void {
     if (this.#life === 'leaving' && !this.inUse) this.#life = 'gone'
     const retired = this.#retired
     if (this.#life !== 'gone' || this.#busy > 0 || retired === undefined || this.#context.isSealed()) return
     this.#retired = undefined
-    // Never rejects; what is left after a failure is in the trash or in `doomed`, where the next start finds it.
-    this.#erasure = this.#context.tasks.track(this.#erase(retired))
-  }
-
-  async #erase(retired: Promise<boolean>): Promise<void> {
-    const { admission, disk, files, index, log } = this.#context
-    try {
-      if (!(await retired)) return
-      await files.erase(this.ref)
-      while (disk.guard(() => index.purge(this.ref)) === false) await new Promise(setImmediate)
-    } catch (err: unknown) {
-      log.warn({ err, digest: this.digest }, 'data file of a removed blob could not be deleted')
-    } finally {
-      admission.erased(this.#presentBytes)
-    }
+    const erase = (done: boolean): Promise<void> | undefined =>
+      done ? eraseFile(this.#context, this.ref, this.#presentBytes) : undefined
+    this.#erasure = this.#context.tasks.track(retired.then(erase))
   }
 }

@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache'
 import { digestAlgorithm, digestHex, ShoalError, type Clock, type Digest } from '../core/index.ts'
 import type { BlobContext } from './blob-context.ts'
 import { BlobEntry } from './blob-entry.ts'
-import { BlockMap } from './block-map.ts'
+import { BlockMap, MAX_BLOB_BYTES } from './block-map.ts'
 import type { FileRef } from './layout.ts'
 
 /** Memory for the maps of blobs that nobody uses just now: 16 MiB know about 600 GiB of blobs. */
@@ -69,6 +69,10 @@ export class BlobTable {
   ensure(digest: Digest, info: { size: number; mediaType?: string }): BlobEntry {
     const { size, mediaType } = info
     if (!Number.isSafeInteger(size) || size < 0) throw new RangeError(`${size} is not a size`)
+    if (size > MAX_BLOB_BYTES)
+      throw new ShoalError('ERR_LIMIT_EXCEEDED', `a blob of ${size} bytes is larger than the store takes`, {
+        details: { digest, size, limit: MAX_BLOB_BYTES },
+      })
     const known = this.find(digest, { prove: true })
     if (known === undefined) return this.#create(digest, size, mediaType)
     if (known.size === size) {

@@ -5,6 +5,7 @@ import {
   blockLength,
   blocksOf,
   bytesOf,
+  ShoalError,
   systemCode,
   type BlockRun,
 } from '../core/index.ts'
@@ -22,13 +23,20 @@ export interface BlockReaderDeps {
   readonly onBad: (block: number, reason: BadBlock, error?: unknown) => void
   /** The data file is not there at all. */
   readonly onLost: () => void
+  /** The blob is dead: nothing of it is here any more. */
+  readonly isGone: () => boolean
 }
 
-/** A block may go bad or be dropped while a read is under way; after so many attempts the range counts as unreadable. */
+/** A block may go bad or be dropped while a read is under way; after so many attempts the range counts as not readable. */
 const ATTEMPTS = 3
 
 /** Trouble with this process or machine, not with the bytes: nothing is dropped for it. */
 const NOT_THE_DISK = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EACCES', 'EAGAIN', 'EINTR'])
+
+/** Whether an error says nothing about the bytes on the disk. */
+export function isNotTheDisk(error: unknown): boolean {
+  return NOT_THE_DISK.has(systemCode(error) ?? '')
+}
 
 /** Reads blocks of one blob in the thread pool and never lets an unchecked byte out. */
 export class BlockReader {
@@ -42,27 +50,45 @@ export class BlockReader {
     this.#size = options.size
   }
 
-  /** Undefined: not all of it is here, or it cannot be read now. */
+  /** Undefined: not all of it is here. Throws ERR_STORE_IO when all of it is, and cannot be read now. */
   async read(position: number, length: number): Promise<Uint8Array | undefined> {
     const { map } = this.#deps
     const run = blocksOf({ start: position, end: position + length })
-    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-      if (map.missing(run).length > 0) return undefined
+    let cause: unknown
+    for (let attempt = 0; attempt < ATTEMPTS && this.#isHere(run); attempt += 1) {
       const drops = map.drops
-      const bytes = this.#allChecked(run)
-        ? await this.#readChecked(run, position, length)
-        : await this.#readAndCheck(run, position, length)
-      // A block that was dropped meanwhile may have been half rewritten when it was read.
-      if (bytes !== undefined && map.drops === drops) return bytes
+      try {
+        const bytes = this.#allChecked(run)
+          ? await this.#readChecked(run, position, length)
+          : await this.#readAndCheck(run, position, length)
+        // A block that was dropped meanwhile may have been half rewritten when it was read.
+        if (bytes !== undefined && map.drops === drops) return bytes
+      } catch (error: unknown) {
+        cause = error
+      }
     }
-    return undefined
+    if (!this.#isHere(run)) return undefined
+    const { digest } = this.#ref
+    throw new ShoalError('ERR_STORE_IO', `bytes ${position} + ${length} of ${digest} are here and cannot be read`, {
+      ...(cause === undefined ? {} : { cause }),
+      details: { digest, position, length },
+    })
   }
 
   /** Reads one present block and compares its crc32; `onBad` hears of a bad one. False: bad, or not readable. */
   async inspect(block: number): Promise<boolean> {
     const target = Buffer.allocUnsafeSlow(blockLength(block, this.#size))
-    const read = await this.#fill(target, block * BLOCK_BYTES)
-    return read !== undefined && this.#check(block, target.subarray(0, read.bytes), read.error)
+    try {
+      const read = await this.#fill(target, block * BLOCK_BYTES)
+      return read !== undefined && this.#check(block, target.subarray(0, read.bytes), read.error)
+    } catch (err: unknown) {
+      this.#deps.context.log.warn({ err, digest: this.#ref.digest }, 'data file not readable')
+      return false
+    }
+  }
+
+  #isHere(run: BlockRun): boolean {
+    return !this.#deps.isGone() && this.#deps.map.missing(run).length === 0
   }
 
   #allChecked({ first, end }: BlockRun): boolean {
@@ -134,17 +160,15 @@ export class BlockReader {
     return true
   }
 
-  /** Undefined: nothing can be said about the bytes. `error`: the disk failed to deliver them. */
+  /** Undefined: there is no file. `error`: the disk failed to deliver the bytes. Throws where nothing can be said about them. */
   async #fill(target: Uint8Array, position: number): Promise<{ bytes: number; error?: unknown } | undefined> {
     const { context, onLost } = this.#deps
     try {
       return { bytes: await context.files.read(this.#ref, target, position) }
     } catch (error: unknown) {
-      const code = systemCode(error) ?? ''
-      if (code === 'ENOENT') onLost()
-      else if (NOT_THE_DISK.has(code))
-        context.log.warn({ err: error, digest: this.#ref.digest }, 'data file not readable')
-      else return { bytes: 0, error }
+      if (isNotTheDisk(error)) throw error
+      if (systemCode(error) !== 'ENOENT') return { bytes: 0, error }
+      onLost()
       return undefined
     }
   }

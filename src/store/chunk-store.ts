@@ -64,12 +64,13 @@ export interface StoreStats {
 
 const FIRST_SHARE = 0.8
 
-/** How long close() waits for blobs that are being hashed. One that is not done is hashed again when it is next asked for. */
+/** How long close() waits for blobs that are being hashed or flushed. One that is not done is hashed again when it is next asked for. */
 const PROOF_GRACE_MS = 2000
 
 interface StoreParts {
   readonly state: StateDirectory
-  readonly thread: DiskThread
+  readonly hasher: DiskThread
+  readonly flusher: DiskThread
   readonly tasks: Tasks
   readonly maxBytes: number
 }
@@ -99,7 +100,7 @@ export class ChunkStore implements AsyncDisposable {
 
   private constructor(deps: StoreDeps, options: StoreOptions, parts: StoreParts) {
     const { clock, log } = deps
-    const { state, thread, tasks, maxBytes } = parts
+    const { state, hasher, flusher, tasks, maxBytes } = parts
     const { files, index, layout } = state
     this.path = layout.root
     this.id = state.id
@@ -129,13 +130,15 @@ export class ChunkStore implements AsyncDisposable {
       files,
       memory: new BlockMemory(options.memoryBytes),
       admission,
-      thread,
+      hasher,
+      flusher,
       sources: new SourceNames({ index, disk }),
       metrics,
       log,
       tasks,
       proofs: new Tasks(),
       hashing: new Limiter(1),
+      flushing: new Limiter(1),
       isOpen: () => this.#open,
       isSealed: () => this.#sealed,
       stamp: () => this.#stamp(),
@@ -150,8 +153,8 @@ export class ChunkStore implements AsyncDisposable {
       peek: digest => this.#table.peek(digest),
     })
     this.#sweeper = new Sweeper({ index, disk, files, tasks, log, isOpen: () => this.#open })
-    this.places = new Places({ index, disk, assertOpen })
-    this.manifests = new Manifests({ index, disk, assertOpen })
+    this.places = new Places({ index, disk, batch, assertOpen })
+    this.manifests = new Manifests({ index, disk, batch, assertOpen })
   }
 
   /**
@@ -162,14 +165,14 @@ export class ChunkStore implements AsyncDisposable {
     const log = deps.log.child({ room: 'store' })
     const { clock, wrapFiles = asTheyAre } = deps
     const tasks = new Tasks()
-    const thread = new DiskThread()
+    const [hasher, flusher] = [new DiskThread(), new DiskThread()]
     const checkpointer: { current?: Checkpointer } = {}
-    const onWrite = (rows: number): void => checkpointer.current?.wrote(rows)
+    const onWrite = (pages: number): void => checkpointer.current?.wrote(pages)
     const state = await openStateDirectory({ log, clock, wrapFiles, onWrite }, options)
     try {
-      checkpointer.current = new Checkpointer({ thread, tasks, log }, { file: state.layout.index })
+      checkpointer.current = new Checkpointer({ flusher, tasks, log }, { file: state.layout.index })
       const maxBytes = await limitOf(state, options.maxBytes)
-      const store = new ChunkStore({ ...deps, log }, options, { state, thread, tasks, maxBytes })
+      const store = new ChunkStore({ ...deps, log }, options, { state, hasher, flusher, tasks, maxBytes })
       await store.#context.admission.refresh()
       store.#sweeper.resume()
       log.info({ path: store.path, blobs: state.blobs, bytes: state.presentBytes, maxBytes }, 'store open')
@@ -193,7 +196,7 @@ export class ChunkStore implements AsyncDisposable {
 
   /**
    * The blob, with a new row if it has none. A row of another size is replaced while no block of it is present; after that throws
-   * ERR_STORE_CORRUPT with details {known, offered}. When the index takes no row, the blob is one that stores nothing.
+   * ERR_STORE_CORRUPT with details {known, offered}. More than MAX_BLOB_BYTES throw ERR_LIMIT_EXCEEDED. When the index takes no row, the blob is one that stores nothing.
    */
   ensure(digest: Digest, info: { size: number; mediaType?: string }): StoredBlob {
     this.#assertOpen()
@@ -271,7 +274,7 @@ export class ChunkStore implements AsyncDisposable {
   }
 
   /**
-   * Refuses new work, waits for reads, writes and deletions, and for hashes a little; then writes what the batch holds and gives the
+   * Refuses new work, waits for reads, writes and deletions, and for hashes and flushes a little; then writes what the batch holds and gives the
    * directory back. May be called again.
    */
   close(): Promise<void> {
@@ -286,12 +289,12 @@ export class ChunkStore implements AsyncDisposable {
   async #close(): Promise<void> {
     this.#open = false
     const { batch, disk, index, proofs, tasks } = this.#context
-    const { state, thread } = this.#parts
+    const { state, hasher, flusher } = this.#parts
     const enough = new AbortController()
     const patience = this.#clock.sleep(PROOF_GRACE_MS, { signal: enough.signal }).catch(() => undefined)
     await Promise.race([proofs.idle(), patience])
     enough.abort()
-    await thread.close()
+    await Promise.all([hasher.close(), flusher.close()])
     await tasks.idle()
     const sound = (await batch.close()) && disk.writable
     await disk.close()
@@ -343,8 +346,10 @@ export class ChunkStore implements AsyncDisposable {
     this.#assertOpen()
     for await (const rows of this.#context.index.blobs()) {
       for (const row of rows) {
-        const { digest, size, presentBytes, state, created, pinned, mediaType } = row
+        const { digest, size, presentBytes, created, pinned, mediaType } = row
         const accessed = Math.floor(row.accessed / 1000)
+        // A blob is complete when it is proven, its row only when it has reached the disk.
+        const state = this.#table.peek(digest)?.state === 'complete' ? 'complete' : row.state
         yield { digest, size, presentBytes, state, created, accessed, pinned, mediaType }
         this.#assertOpen()
       }

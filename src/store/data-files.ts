@@ -5,8 +5,8 @@ import { BLOCK_BYTES, systemCode, type Digest, type Logger } from '../core/index
 import { ALGORITHMS, blobFile, digestOfName, DIRECTORY_MODE, FILE_MODE, trashFile } from './layout.ts'
 import type { FileRef, Layout } from './layout.ts'
 import type { Native } from './native.ts'
-import { SystemError } from './system-error.ts'
 import { Tasks } from './tasks.ts'
+import { WriteQueue } from './write-queue.ts'
 
 /** Bytes start ... start+length-1 of a file. */
 export interface FileSpan {
@@ -27,6 +27,8 @@ export interface FileFacts {
 export interface DataFiles {
   /** Whether `target` was filled from the page cache; never waits for the disk, and never opens a file. */
   readNow(ref: FileRef, target: Uint8Array, position: number): boolean
+  /** Bytes that `socket` took from the page cache; 0 when it takes none now, or the file is not open. */
+  sendNow(ref: FileRef, socket: number, position: number, length: number): number
   /** Bytes read: fewer than asked only where the file ends. ENOENT: there is no file. */
   read(ref: FileRef, target: Uint8Array, position: number): Promise<number>
   /** Makes the file if need be. */
@@ -47,7 +49,7 @@ export interface DataFiles {
   names(): AsyncIterable<Digest>
   /** Deletes a file that no row knows. Bytes freed; undefined: there was none. Safe against the digest's being stored anew meanwhile. */
   deleteOrphan(digest: Digest): Promise<number | undefined>
-  /** Deletes what an earlier run retired and did not erase. */
+  /** Deletes what an earlier run retired and did not erase. What cannot be deleted is logged and stays. */
   emptyTrash(): Promise<void>
   /** Free bytes of the disk; undefined: it cannot be asked. */
   freeBytes(): Promise<number | undefined>
@@ -60,6 +62,7 @@ export interface DataFiles {
 interface OpenFile {
   readonly handle: fs.FileHandle
   readonly writable: boolean
+  readonly writes: WriteQueue
   users: number
   /** No longer in the cache: closed by whoever leaves last. */
   dismissed: boolean
@@ -97,6 +100,11 @@ export class DiskFiles implements DataFiles {
     return file !== undefined && this.#native.readNow(file.handle.fd, target, position)
   }
 
+  sendNow(ref: FileRef, socket: number, position: number, length: number): number {
+    const file = this.#open.get(ref.id)
+    return file === undefined ? 0 : this.#native.sendFile(socket, file.handle.fd, position, length)
+  }
+
   read(ref: FileRef, target: Uint8Array, position: number): Promise<number> {
     return this.#use(ref, false, async handle => {
       let filled = 0
@@ -110,17 +118,7 @@ export class DiskFiles implements DataFiles {
   }
 
   write(ref: FileRef, pieces: readonly Uint8Array[], position: number): Promise<void> {
-    return this.#use(ref, true, async handle => {
-      let rest = pieces.filter(piece => piece.byteLength > 0)
-      let at = position
-      while (rest.length > 0) {
-        const { bytesWritten } = await handle.writev(rest, at)
-        // A regular file that takes nothing without an error would be asked for ever.
-        if (bytesWritten === 0) throw new SystemError('writev', 'EIO')
-        at += bytesWritten
-        rest = skipBytes(rest, bytesWritten)
-      }
-    })
+    return this.#use(ref, true, (_handle, file) => file.writes.write(pieces, position))
   }
 
   punch(ref: FileRef, spans: readonly FileSpan[]): Promise<void> {
@@ -181,7 +179,11 @@ export class DiskFiles implements DataFiles {
 
   async emptyTrash(): Promise<void> {
     for (const name of await list(this.#layout.trash)) {
-      await fs.rm(path.join(this.#layout.trash, name), { force: true, recursive: true })
+      try {
+        await fs.rm(path.join(this.#layout.trash, name), { force: true, recursive: true })
+      } catch (err: unknown) {
+        this.#log.warn({ err, name }, 'file in the trash could not be deleted')
+      }
     }
   }
 
@@ -232,7 +234,7 @@ export class DiskFiles implements DataFiles {
     return this.#retired.has(ref.id) ? trashFile(this.#layout, ref.id) : blobFile(this.#layout, ref.digest)
   }
 
-  async #use<T>(ref: FileRef, write: boolean, work: (handle: fs.FileHandle) => Promise<T>): Promise<T> {
+  async #use<T>(ref: FileRef, write: boolean, work: (handle: fs.FileHandle, file: OpenFile) => Promise<T>): Promise<T> {
     const cached = this.#open.get(ref.id)
     let file: OpenFile
     if (cached !== undefined && (cached.writable || !write)) {
@@ -242,7 +244,7 @@ export class DiskFiles implements DataFiles {
       file = await this.#openFile(ref, write)
     }
     try {
-      return await work(file.handle)
+      return await work(file.handle, file)
     } finally {
       file.users -= 1
       if (file.dismissed && file.users === 0) this.#closeFile(file)
@@ -259,7 +261,7 @@ export class DiskFiles implements DataFiles {
     try {
       const path = this.#path(ref)
       const opened = await opening.track(write ? openForWriting(path) : openForReading(path))
-      const file: OpenFile = { ...opened, users: 1, dismissed: false }
+      const file: OpenFile = { ...opened, writes: new WriteQueue(opened.handle), users: 1, dismissed: false }
       this.#open.set(ref.id, file)
       return file
     } finally {
@@ -327,17 +329,4 @@ async function ignoring(code: string, work: () => Promise<void>): Promise<void> 
   } catch (error: unknown) {
     if (systemCode(error) !== code) throw error
   }
-}
-
-function skipBytes(pieces: readonly Uint8Array[], count: number): Uint8Array[] {
-  let skip = count
-  const rest: Uint8Array[] = []
-  for (const piece of pieces) {
-    if (skip >= piece.byteLength) skip -= piece.byteLength
-    else {
-      rest.push(piece.subarray(skip))
-      skip = 0
-    }
-  }
-  return rest
 }

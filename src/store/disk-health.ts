@@ -22,6 +22,7 @@ export class DiskHealth {
   readonly #deps: DiskHealthDeps
   readonly #closing = new AbortController()
   #recovery: Promise<void> | undefined
+  #marking: Promise<void> | undefined
 
   constructor(deps: DiskHealthDeps) {
     this.#deps = deps
@@ -33,12 +34,15 @@ export class DiskHealth {
 
   /** A write has failed. */
   trouble(error: unknown, event: string): void {
-    if (this.#recovery !== undefined || this.#closing.signal.aborted) return
+    if (this.#closing.signal.aborted) return
+    // Also while the disk is off already: what turned it off may have been something else.
+    if (isCorruption(error)) this.#marking ??= this.#mark()
+    if (this.#recovery !== undefined) return
     this.#deps.log.error(
       { err: error, code: systemCode(error), retryMs: RETRY_MS },
       `${event}; nothing is stored until the disk works again`,
     )
-    this.#recovery = this.#recover(error)
+    this.#recovery = this.#recover()
   }
 
   /** Runs an index statement. Undefined when SQLite refused, which counts as trouble. Give it something that returns no undefined. */
@@ -54,14 +58,23 @@ export class DiskHealth {
 
   async close(): Promise<void> {
     this.#closing.abort()
+    await this.#marking
     await this.#recovery
   }
 
-  async #recover(cause: unknown): Promise<void> {
-    const { clock, log, probe, onCorruptIndex, onRecovery } = this.#deps
+  /** Once; a mark that could not be made is tried again when the next damage is found. Never rejects. */
+  async #mark(): Promise<void> {
+    try {
+      await this.#deps.onCorruptIndex()
+    } catch (err: unknown) {
+      this.#deps.log.warn({ err }, 'index could not be marked')
+      this.#marking = undefined
+    }
+  }
+
+  async #recover(): Promise<void> {
+    const { clock, log, probe, onRecovery } = this.#deps
     const { signal } = this.#closing
-    if (isCorruption(cause))
-      await onCorruptIndex().catch((err: unknown) => log.warn({ err }, 'index could not be marked'))
     while (!signal.aborted) {
       try {
         await clock.sleep(RETRY_MS, { signal })

@@ -26,16 +26,21 @@ export class DiskThread implements AsyncDisposable {
     return this.#ask({ kind: 'hash', fd, size, algorithm })
   }
 
+  /** Resolves when what was written to the file is on the disk. `fd` must stay open until then. Throws a SystemError. */
+  async sync(fd: number): Promise<void> {
+    await this.#ask({ kind: 'sync', fd })
+  }
+
   /** Moves what is in the write-ahead log into the database, over a connection of its own. Throws a SystemError. */
   async checkpoint(file: string): Promise<void> {
     await this.#ask({ kind: 'checkpoint', file })
   }
 
-  /** Stops the running job at its next piece, and waits for the thread to end. Unfinished jobs are rejected. */
+  /** Stops a running hash at its next piece, waits for any other job that runs, and waits for the thread to end. Unfinished jobs are rejected. */
   async close(): Promise<void> {
     this.#closed = true
     Atomics.store(new Int32Array(this.#stop), 0, 1)
-    // The running job holds a descriptor that its caller closes next, so it must have ended; it does within one piece.
+    // The running job holds a descriptor that its caller closes next, so it must have ended.
     await Promise.allSettled(
       [...this.#waiters.keys()].slice(0, 1).map(id => new Promise(resolve => this.#onSettled(id, resolve))),
     )

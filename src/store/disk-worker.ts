@@ -14,9 +14,10 @@ export type DiskJob =
       readonly size: number
       readonly algorithm: string
     }
+  | { readonly id: number; readonly kind: 'sync'; readonly fd: number }
   | { readonly id: number; readonly kind: 'checkpoint'; readonly file: string }
 
-/** `hex` is the hash, '' for a checkpoint. */
+/** `hex` is the hash, '' for the others. */
 export type DiskAnswer =
   | { readonly id: number; readonly hex: string }
   | { readonly id: number; readonly code: string; readonly message: string }
@@ -27,6 +28,9 @@ export interface DiskWorkerData {
 }
 
 const PIECE_BYTES = 1024 * 1024
+
+/** Attempts to find the write-ahead log at rest. */
+const CHECKPOINT_PASSES = 5
 
 const port = parentPort
 if (port !== null) {
@@ -46,6 +50,9 @@ function run(job: DiskJob, stop: Int32Array): string {
   switch (job.kind) {
     case 'hash':
       return hashFile(job.fd, job.size, job.algorithm, stop)
+    case 'sync':
+      fs.fdatasyncSync(job.fd)
+      return ''
     case 'checkpoint':
       checkpoint(job.file)
       return ''
@@ -65,12 +72,29 @@ function hashFile(fd: number, size: number, algorithm: string, stop: Int32Array)
   return hash.digest('hex')
 }
 
-/** PASSIVE: does what it can without making the writer wait. */
 function checkpoint(file: string): void {
   const db = new Database(file, { fileMustExist: true })
   try {
-    db.pragma('wal_checkpoint(PASSIVE)')
+    // PASSIVE: does what it can without making the writer wait.
+    moveLog(() => (db.pragma('wal_checkpoint(PASSIVE)') as CheckpointPass[])[0])
   } finally {
     db.close()
+  }
+}
+
+/** What SQLite says of a checkpoint: pages in the log, and how many of them are in the database. */
+export interface CheckpointPass {
+  readonly log: number
+  readonly checkpointed: number
+}
+
+/**
+ * Makes passes until one has moved the whole log, because only then SQLite writes it from its beginning again. What was written during
+ * one pass is moved by the next, which takes less time and so meets less.
+ */
+export function moveLog(pass: () => CheckpointPass | undefined): void {
+  for (let count = 0; count < CHECKPOINT_PASSES; count += 1) {
+    const done = pass()
+    if (done?.log === done?.checkpointed) return
   }
 }

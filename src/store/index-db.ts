@@ -7,8 +7,8 @@ import type { FileRef, Layout } from './layout.ts'
 export interface IndexDeps {
   readonly log: Logger
   readonly clock: Clock
-  /** About so many rows went to the write-ahead log. */
-  readonly onWrite: (rows: number) => void
+  /** At most so many pages went to the write-ahead log. */
+  readonly onWrite: (pages: number) => void
 }
 
 export interface BlobRow extends FileRef {
@@ -65,6 +65,10 @@ export interface ManifestRow {
   readonly checked_at: number
 }
 
+/** A row that is written with the next batch. */
+export type LateRow =
+  { readonly kind: 'place'; readonly row: PlaceRow } | { readonly kind: 'manifest'; readonly row: ManifestRow }
+
 interface RawBlob {
   readonly id: number
   readonly digest: string
@@ -80,6 +84,15 @@ interface RawBlob {
 /** Rows of any table that one statement may touch; keeps each well under a millisecond. */
 export const PAGE_ROWS = 256
 
+/**
+ * Pages that a change of one row touches at most: one in its table and one in each index, two where an indexed column changes, and one
+ * for the page that is split now and then.
+ */
+const BLOB_PAGES = 5
+const CHUNK_PAGES = 1
+const LATE_PAGES = 4
+const SMALL_PAGES = 1
+
 const BLOB_COLUMNS = 'id, digest, size, media_type, state, present_bytes, created, accessed, pinned'
 
 /**
@@ -92,9 +105,9 @@ export class IndexDb implements Disposable {
   readonly #db: Connection
   readonly #sql: Statements
   readonly #transact: (work: () => void) => void
-  readonly #onWrite: (rows: number) => void
+  readonly #onWrite: (pages: number) => void
 
-  private constructor(db: Connection, fresh: boolean, onWrite: (rows: number) => void) {
+  private constructor(db: Connection, fresh: boolean, onWrite: (pages: number) => void) {
     this.#db = db
     this.fresh = fresh
     this.#onWrite = onWrite
@@ -131,14 +144,14 @@ export class IndexDb implements Disposable {
       id = Number(this.#sql.insertBlob.run(digest, size, mediaType ?? null, state, created, accessed).lastInsertRowid)
       if (state === 'partial') this.#sql.insertOpen.run(id)
     })
-    this.#onWrite(2)
+    this.#onWrite(BLOB_PAGES + SMALL_PAGES)
     return id
   }
 
   /** Takes the blob out of the index; its chunk rows stay until purge(). */
   doom(ref: FileRef): void {
     this.#transact(() => this.#doom(ref.id, ref.digest))
-    this.#onWrite(3)
+    this.#onWrite(BLOB_PAGES + 2 * SMALL_PAGES)
   }
 
   #doom(id: number, digest: Digest): void {
@@ -150,7 +163,7 @@ export class IndexDb implements Disposable {
   /** Deletes a page of what is left of a doomed blob. True: nothing is left, and nothing remembers it. */
   purge(ref: FileRef): boolean {
     const { changes } = this.#sql.deleteChunks.run(ref.id, ref.id, PAGE_ROWS)
-    this.#onWrite(changes + 1)
+    this.#onWrite(changes * CHUNK_PAGES + 2 * LATE_PAGES)
     if (changes === PAGE_ROWS) return false
     this.#transact(() => {
       this.#sql.deletePlaces.run(ref.digest, ref.digest)
@@ -165,7 +178,7 @@ export class IndexDb implements Disposable {
   }
 
   /** One transaction. A chunk without blocks loses its row. */
-  commit(blobs: readonly BlobUpdate[], chunks: readonly ChunkUpdate[]): void {
+  commit(blobs: readonly BlobUpdate[], chunks: readonly ChunkUpdate[], late: readonly LateRow[] = []): void {
     this.#transact(() => {
       for (const { blobId, row } of chunks) {
         if (row.mask === 0) this.#sql.deleteChunk.run(blobId, row.index)
@@ -175,8 +188,12 @@ export class IndexDb implements Disposable {
         this.#sql.updateBlob.run(state, presentBytes, accessed, id)
         if (state === 'complete') this.#sql.deleteOpen.run(id)
       }
+      for (const { kind, row } of late) {
+        if (kind === 'place') this.#sql.putPlace.run(row)
+        else this.#sql.putManifest.run(row)
+      }
     })
-    this.#onWrite(blobs.length + chunks.length)
+    this.#onWrite(blobs.length * BLOB_PAGES + chunks.length * CHUNK_PAGES + late.length * LATE_PAGES)
   }
 
   chunks(blobId: number, first: number, end: number): ChunkRow[] {
@@ -210,18 +227,23 @@ export class IndexDb implements Disposable {
 
   /** False: unknown. */
   pin(digest: Digest, pinned: boolean): boolean {
-    this.#onWrite(1)
+    this.#onWrite(SMALL_PAGES)
     return this.#sql.pinBlob.run(pinned ? 1 : 0, digest).changes > 0
   }
 
   setMediaType(id: number, mediaType: string): void {
-    this.#onWrite(1)
+    this.#onWrite(SMALL_PAGES)
     this.#sql.setMediaType.run(mediaType, id)
   }
 
   markOpen(id: number): void {
-    this.#onWrite(1)
+    this.#onWrite(SMALL_PAGES)
     this.#sql.insertOpen.run(id)
+  }
+
+  /** Some of the blobs with more bytes than `limit`; none: there are none. Looks at every row. */
+  oversized(limit: number): BlobRow[] {
+    return this.#sql.oversized.all(limit, PAGE_ROWS).map(toBlobRow)
   }
 
   openBlobs(): BlobRow[] {
@@ -252,13 +274,8 @@ export class IndexDb implements Disposable {
     return this.#sql.place.get(registry, repository, digest)
   }
 
-  putPlace(row: PlaceRow): void {
-    this.#onWrite(1)
-    this.#sql.putPlace.run(row)
-  }
-
   removePlace(registry: string, repository: string, digest: Digest): boolean {
-    this.#onWrite(1)
+    this.#onWrite(LATE_PAGES)
     return this.#sql.removePlace.run(registry, repository, digest).changes > 0
   }
 
@@ -266,13 +283,8 @@ export class IndexDb implements Disposable {
     return this.#sql.manifest.get(registry, repository, reference)
   }
 
-  putManifest(row: ManifestRow): void {
-    this.#onWrite(1)
-    this.#sql.putManifest.run(row)
-  }
-
   removeManifest(registry: string, repository: string, reference: string): boolean {
-    this.#onWrite(1)
+    this.#onWrite(LATE_PAGES)
     return this.#sql.removeManifest.run(registry, repository, reference).changes > 0
   }
 
@@ -299,6 +311,7 @@ function prepare(db: Connection) {
     blobsByAccess: sql<[number, number, number], RawBlob>(
       `SELECT ${BLOB_COLUMNS} FROM blob WHERE (accessed, id) > (?, ?) AND pinned = 0 ORDER BY accessed, id LIMIT ?`,
     ),
+    oversized: sql<[number, number], RawBlob>(`SELECT ${BLOB_COLUMNS} FROM blob WHERE size > ? LIMIT ?`),
     insertBlob: sql<[string, number, string | null, string, number, number]>(
       'INSERT INTO blob (digest, size, media_type, state, created, accessed) VALUES (?, ?, ?, ?, ?, ?)',
     ),

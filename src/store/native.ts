@@ -8,6 +8,11 @@ export interface Native {
    * or this file system cannot tell.
    */
   readNow(fd: number, target: Uint8Array, position: number): boolean
+  /**
+   * Sends file bytes to a socket from the page cache, without copying them. Returns the bytes that the socket took, 0 when it takes none now
+   * or is broken: the next ordinary write tells. Waits for the disk where the page cache has not got them.
+   */
+  sendFile(socket: number, fd: number, position: number, length: number): number
   /** Gives the bytes back to the file system; the file keeps its length and reads as zeros there. Throws a SystemError. */
   punchHole(fd: number, start: number, length: number): Promise<void>
   /** An advisory lock that ends with the process. False: somebody else has it. Throws a SystemError. */
@@ -22,6 +27,7 @@ const PUNCH_KEEP_SIZE = 0x3
 const LOCK_EXCLUSIVE_NOW = 0x6
 
 type Preadv2 = (fd: number, iov: Uint8Array, count: number, offset: number, flags: number) => number
+type SendFile = (out: number, from: number, offset: Uint8Array, length: number) => number
 type Flock = (fd: number, operation: number) => number
 type Fallocate = (
   fd: number,
@@ -34,17 +40,24 @@ type Fallocate = (
 export function openNative(): Native {
   const libc = koffi.load(null)
   const preadv2 = libc.func('int64_t preadv2(int fd, void *iov, int cnt, int64_t off, int flags)') as Preadv2
+  const sendfile = libc.func('int64_t sendfile(int out, int in, void *offset, size_t length)') as SendFile
   const flock = libc.func('int flock(int fd, int operation)') as Flock
   const fallocate = libc.func('int fallocate(int fd, int mode, int64_t off, int64_t len)').async as Fallocate
   // struct iovec { void *base; size_t length }: one is enough, because the call is over before anyone else can run.
   const iov = new BigUint64Array(2)
   const iovBytes = new Uint8Array(iov.buffer)
+  const offset = new BigInt64Array(1)
+  const offsetBytes = new Uint8Array(offset.buffer)
   return {
     readNow: (fd, target, position) => {
       if (target.byteLength === 0) return true
       iov[0] = koffi.address(target)
       iov[1] = BigInt(target.byteLength)
       return preadv2(fd, iovBytes, 1, position, RWF_NOWAIT) === target.byteLength
+    },
+    sendFile: (socket, fd, position, length) => {
+      offset[0] = BigInt(position)
+      return Math.max(0, sendfile(socket, fd, offsetBytes, length))
     },
     punchHole: (fd, start, length) =>
       new Promise((resolve, reject) => {

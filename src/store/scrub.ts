@@ -1,5 +1,5 @@
-import { BLOCK_BYTES, systemCode, type Logger } from '../core/index.ts'
-import { BlockMap } from './block-map.ts'
+import { BLOCK_BYTES, systemCode, type Digest, type Logger } from '../core/index.ts'
+import { BlockMap, MAX_BLOB_BYTES } from './block-map.ts'
 import type { DataFiles } from './data-files.ts'
 import type { BlobRow, IndexDb } from './index-db.ts'
 
@@ -17,24 +17,51 @@ const ALLOCATION_SLACK_BYTES = 4 * BLOCK_BYTES
  * whose files were being changed. After a clean close there is nothing. Before anything else uses the store.
  */
 export async function scrub({ index, files, log }: ScrubDeps): Promise<void> {
-  await files.emptyTrash()
+  await tolerating(log, undefined, 'trash could not be emptied', () => files.emptyTrash())
+  doomOversized({ index, log })
   const doomed = index.doomed()
   for (const ref of doomed) {
-    if (index.find(ref.digest) === undefined) await files.deleteOrphan(ref.digest)
-    while (!index.purge(ref)) await new Promise(setImmediate)
+    const isGone =
+      index.find(ref.digest) !== undefined ||
+      (await tolerating(log, ref.digest, 'data file of a removed blob could not be deleted', () =>
+        files.deleteOrphan(ref.digest),
+      ))
+    // Otherwise it stays doomed, so that the next start tries again.
+    while (isGone && !index.purge(ref)) await new Promise(setImmediate)
   }
   const open = index.openBlobs()
   for (const row of open) {
-    try {
-      await settle({ index, files, log }, row)
-    } catch (err: unknown) {
-      // The index must work; one file that does not is no reason not to start.
-      if ((systemCode(err) ?? '').startsWith('SQLITE_')) throw err
-      log.warn({ err, digest: row.digest }, 'data file could not be scrubbed')
-    }
+    await tolerating(log, row.digest, 'data file could not be scrubbed', () => settle({ index, files, log }, row))
   }
   index.clearOpen()
   if (doomed.length + open.length > 0) log.info({ doomed: doomed.length, open: open.length }, 'store scrubbed')
+}
+
+/** Sizes that nobody refused when they were written: such a blob cannot even be looked at. */
+function doomOversized({ index, log }: Pick<ScrubDeps, 'index' | 'log'>): void {
+  for (let rows = index.oversized(MAX_BLOB_BYTES); rows.length > 0; rows = index.oversized(MAX_BLOB_BYTES)) {
+    for (const row of rows) {
+      log.warn({ digest: row.digest, size: row.size, limit: MAX_BLOB_BYTES }, 'blob is larger than any, forgotten')
+      index.doom(row)
+    }
+  }
+}
+
+/** The index must work; one file that does not is no reason not to start. False: it did not. */
+async function tolerating(
+  log: Logger,
+  digest: Digest | undefined,
+  event: string,
+  work: () => Promise<unknown>,
+): Promise<boolean> {
+  try {
+    await work()
+    return true
+  } catch (err: unknown) {
+    if ((systemCode(err) ?? '').startsWith('SQLITE_')) throw err
+    log.warn(digest === undefined ? { err } : { err, digest }, event)
+    return false
+  }
 }
 
 /** Rows may be missing for blocks that are on the disk: those go, for they are not counted. A file may be missing for rows. */

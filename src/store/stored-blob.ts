@@ -31,9 +31,20 @@ export interface StoredBlob {
    */
   readNow(target: Uint8Array, position: number): boolean
   /**
+   * Whether sendNow() may be used for the range: every block of it is here, was checked in this run, and was wholly in the page cache a
+   * few seconds ago at most. Synchronous; never waits for the disk.
+   */
+  canSendNow(position: number, length: number): boolean
+  /**
+   * Sends bytes from the page cache straight to a socket's descriptor (sendfile). Returns how many it took, which may be none. To be called
+   * right after canSendNow() said yes; what the page cache lost in between is waited for.
+   */
+  sendNow(socket: number, position: number, length: number): number
+  /**
    * The bytes, in a buffer of the caller's own; blocks not yet checked in this run are checked against their crc32 first. A block that
-   * fails, is short or cannot be read becomes missing. Undefined: not all of the range can be read from the store now; take it from a
-   * source. Throws RangeError outside the blob, `signal.reason` when aborted.
+   * fails, is short or that the disk does not deliver becomes missing. Undefined: not all of the range is here now, so that has() is false
+   * for at least one of its blocks; take it from a source. Throws ERR_STORE_IO when all of it is here and cannot be read now (no descriptor
+   * or memory is to be had, or other blocks go bad all the time), which may pass; RangeError outside the blob, `signal.reason` when aborted.
    */
   read(position: number, length: number, options?: { signal?: AbortSignal }): Promise<Uint8Array | undefined>
   /**

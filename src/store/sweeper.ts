@@ -15,6 +15,9 @@ export interface SweeperDeps {
   readonly isOpen: () => boolean
 }
 
+/** Names looked at in one turn of the event loop. */
+const NAMES_PER_TURN = 64
+
 /** Deletes data files that no row knows. Looks at every name, so it never runs at start, except beside a new index. */
 export class Sweeper {
   readonly #deps: SweeperDeps
@@ -43,7 +46,10 @@ export class Sweeper {
   async sweep(): Promise<Freed> {
     const { disk, files, index, isOpen } = this.#deps
     const swept = { blobs: 0, bytes: 0 }
+    let names = 0
     for await (const digest of files.names()) {
+      names += 1
+      if (names % NAMES_PER_TURN === 0) await new Promise(setImmediate)
       if (!isOpen()) break
       const known = disk.guard(() => index.find(digest) !== undefined, 'index read failed')
       if (known !== false) continue

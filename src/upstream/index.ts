@@ -1,3 +1,4 @@
+export { DEFAULT_REGISTRIES } from './default-registries.ts'
 export { readDockerConfig, type Credential, type Keychain } from './keychain.ts'
 export { OciLayoutOrigin, type OciLayoutOptions } from './oci-layout.ts'
 export type {
@@ -8,5 +9,5 @@ export type {
   TlsOptions,
   UpstreamDeps,
 } from './options.ts'
-export { DEFAULT_REGISTRIES, OriginTable } from './origin-table.ts'
+export { OriginTable } from './origin-table.ts'
 export { RegistryOrigin, type RegistryOriginOptions } from './registry-origin.ts'

@@ -37,7 +37,7 @@ export interface ConnectionOptions {
   readonly idleTimeoutMs: number
   /** Attempts after the first. */
   readonly retries: number
-  /** To one host at a time. */
+  /** To one host at a time: some of them for bodies of blobs, some for all else, at least one of each. */
   readonly maxConnections: number
 }
 

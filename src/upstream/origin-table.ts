@@ -1,20 +1,10 @@
 import { createHash } from 'node:crypto'
 import { describeError, normaliseRegistry, ShoalError, type Logger, type Origin } from '../core/index.ts'
+import { DEFAULT_REGISTRIES } from './default-registries.ts'
 import { readDockerConfig, type Keychain } from './keychain.ts'
 import { OciLayoutOrigin } from './oci-layout.ts'
 import type { OriginTableOptions, RegistryOptions, UpstreamDeps } from './options.ts'
 import { planRegistry, RegistryOrigin } from './registry-origin.ts'
-
-/** Names that are always in the table; a configured registry of the same name takes the place. */
-export const DEFAULT_REGISTRIES: Readonly<Record<string, string>> = {
-  'docker.io': 'https://registry-1.docker.io',
-  'gcr.io': 'https://gcr.io',
-  'ghcr.io': 'https://ghcr.io',
-  'mcr.microsoft.com': 'https://mcr.microsoft.com',
-  'public.ecr.aws': 'https://public.ecr.aws',
-  'quay.io': 'https://quay.io',
-  'registry.k8s.io': 'https://registry.k8s.io',
-}
 
 /** The entry that answers for names without one. */
 const ANY = '*'

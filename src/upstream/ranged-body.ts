@@ -134,7 +134,8 @@ export class RangedBody implements AsyncIterableIterator<Uint8Array, undefined> 
       throw bodyError(host, `sent more than the ${rangeLength(this.#range)} bytes asked for`)
     const taken = wanted.length > left ? wanted.subarray(0, left) : wanted
     this.#position += taken.length
-    this.#deps.retries.received(taken.length)
+    // An attempt that had to begin at byte 0 again has paid for its progress with all that came before.
+    if (this.#attempt.skip === 0) this.#deps.retries.received(taken.length)
     return taken
   }
 

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { ShoalError, type Clock, type Visibility } from '../core/index.ts'
+import { localAddressOf } from './local-address.ts'
 
 /** Hops after which a chain of redirects is given up. */
 export const MAX_REDIRECTS = 5
@@ -21,13 +22,14 @@ export function isRefusalOfUrl(status: number): boolean {
 
 /**
  * Where an answer from `from` leads. Throws ERR_UPSTREAM_STATUS when that is no place to go: no usable URL, another scheme than http(s),
- * or plain http although `mayBePlain` does not allow it. The message never holds the URL, which may be signed.
+ * plain http although the registry is not, or a loopback or link-local address although the registry's is not of that kind. The message
+ * never holds the URL, which may be signed.
  */
 export function resolveRedirect(
   from: URL,
   status: number,
   location: string | undefined,
-  options: { readonly mayBePlain: boolean },
+  options: { readonly registry: URL },
 ): URL {
   const refuse = (why: string): ShoalError =>
     new ShoalError('ERR_UPSTREAM_STATUS', `${from.host} answered ${status} ${why}`, {
@@ -35,8 +37,11 @@ export function resolveRedirect(
     })
   if (location === undefined || !URL.canParse(location, from.href)) throw refuse('without a usable Location')
   const url = new URL(location, from)
-  if (url.protocol === 'http:' && !options.mayBePlain) throw refuse('and leads from https to http')
+  const { registry } = options
+  if (url.protocol === 'http:' && registry.protocol !== 'http:') throw refuse('and leads from https to http')
   if (url.protocol !== 'https:' && url.protocol !== 'http:') throw refuse('and leads to another protocol')
+  const local = localAddressOf(url)
+  if (local !== undefined && local !== localAddressOf(registry)) throw refuse(`and leads to a ${local} address`)
   return url
 }
 

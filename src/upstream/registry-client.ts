@@ -1,8 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import {
-  describeError,
-  errorCode,
   formatRangeHeader,
   ShoalError,
   type ByteRange,
@@ -39,6 +37,8 @@ export interface RegistryRequest {
   readonly query?: string
   readonly accept?: string
   readonly range?: ByteRange
+  /** The answer's body is read at a reader's pace, so that it may hold its connection for long. */
+  readonly bulk?: boolean
 }
 
 /** An answer that is neither a refusal of our rights, nor 429, nor a failure of the server. Its body is to be read, drained or discarded. */
@@ -155,7 +155,8 @@ export class RegistryClient {
       const answer = await this.#walk(request, this.#urlOf(request), grant.header, options)
       if (!isRefused(answer)) return this.#accept(answer, key, grant.visibility)
       const refusal = await readRefusal(answer, grant.header, options)
-      const better = await this.#better(repository, refusal, grant, options)
+      const { challenges, status } = refusal
+      const better = status === 401 ? await authorizer.answer(repository, challenges, grant, options) : undefined
       if (better === undefined) return { refusal }
       grant = better
     }
@@ -191,19 +192,9 @@ export class RegistryClient {
       redirects.drop(key)
       return undefined
     } catch (error: unknown) {
-      redirects.drop(key)
+      // A caller that left says nothing of the URL.
+      if (options.signal?.aborted !== true) redirects.drop(key)
       throw error
-    }
-  }
-
-  async #better(repository: string, refusal: Refusal, sent: Grant, options: SourceOptions): Promise<Grant | undefined> {
-    if (refusal.status !== 401) return undefined
-    try {
-      return await this.#deps.authorizer.answer(repository, refusal.challenges, sent, options)
-    } catch (error: unknown) {
-      if (errorCode(error) !== 'ERR_UPSTREAM_AUTH') throw error
-      this.#deps.log.warn({ host: this.#base.host, cause: describeError(error) }, 'no token to be had')
-      return undefined
     }
   }
 
@@ -236,7 +227,7 @@ export class RegistryClient {
       drain(response.body)
       if (hops === MAX_REDIRECTS) throw statusError(url.host, response.status)
       const next = resolveRedirect(url, response.status, headerOf(response.headers, 'location'), {
-        mayBePlain: this.#base.protocol === 'http:',
+        registry: this.#base,
       })
       if (next.origin !== url.origin) {
         credential = undefined
@@ -252,11 +243,12 @@ export class RegistryClient {
     credential: string | undefined,
     options: SourceOptions,
   ): Promise<{ response: TransportResponse; ranged: boolean }> {
-    const { accept, method, range } = request
+    const { accept, bulk, method, range } = request
     const { signal } = options
     const ranged = range !== undefined && !this.#rangeless.has(url.host)
     const response = await this.#deps.transport.send(url, {
       method,
+      bulk: bulk ?? false,
       headers: {
         'accept-encoding': 'identity',
         ...(accept === undefined ? {} : { accept }),

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import {
+  normaliseRegistry,
   parseRepositoryName,
   ShoalError,
   type BegunBlob,
@@ -17,7 +18,8 @@ import {
 } from '../core/index.ts'
 import { Authorizer } from './authorizer.ts'
 import { beginBlob, openBlob, statBlob, type KnownSizes, type OpenDeps } from './blobs.ts'
-import type { Credential, Keychain } from './keychain.ts'
+import { DEFAULT_REGISTRIES } from './default-registries.ts'
+import { emptyKeychain, type Credential, type Keychain } from './keychain.ts'
 import { listFrom } from './listing.ts'
 import { getManifest, statManifest } from './manifests.ts'
 import { createUpstreamMetrics } from './metrics.ts'
@@ -33,7 +35,10 @@ const MAX_KNOWN_SIZES = 10_000
 export interface RegistryOriginOptions extends RegistryOptions, ConnectionOptions {
   /** The name that images use. */
   readonly name: string
-  /** Asked where the options hold no credential: by the registry's host, then by its name. */
+  /**
+   * Asked where the options hold no credential: by the registry's host, and by its name only where that host is known to be the name's
+   * own. Never asked for the public registries' logins when the way there is plain http.
+   */
   readonly keychain?: Keychain
 }
 
@@ -50,7 +55,7 @@ export interface RegistryPlan extends ConnectionOptions {
 export async function planRegistry(options: RegistryOriginOptions): Promise<RegistryPlan> {
   const { connectTimeoutMs, idleTimeoutMs, keychain, maxConnections, name, retries } = options
   const base = baseOf(name, options.host)
-  const credential = ownCredential(options) ?? keychain?.get(base.host) ?? keychain?.get(name)
+  const credential = ownCredential(options) ?? credentialFrom(keychain ?? emptyKeychain, name, base)
   const tls = await readTlsMaterial(options.tls)
   return {
     name,
@@ -79,8 +84,8 @@ export class RegistryOrigin implements Origin, AsyncDisposable {
     const base = new URL(plan.base)
     const log = deps.log.child({ origin: plan.name })
     const transport = new Transport({ clock, metrics }, { ...plan, base })
-    const tokens = new TokenClient({ clock, metrics, transport }, { retries: plan.retries })
-    const authorizer = new Authorizer({ clock, tokens }, { base, credential: plan.credential })
+    const tokens = new TokenClient({ clock, metrics, transport })
+    const authorizer = new Authorizer({ clock, log, tokens }, { base, credential: plan.credential })
     const redirects = new RedirectMemory({ clock })
     this.name = `registry:${plan.name}`
     this.#transport = transport
@@ -160,6 +165,17 @@ function sizeKey({ digest, repository }: BlobKey): string {
 function ownCredential({ password, username }: RegistryOptions): Credential | undefined {
   const isSet = username !== undefined && username !== '' && password !== undefined && password !== ''
   return isSet ? { username, password } : undefined
+}
+
+/**
+ * A login was given for a host. That images call another one by its name is the operator's business, and no reason to send it there: a
+ * mirror of Docker Hub in the next room, spoken to in clear, is not Docker Hub.
+ */
+function credentialFrom(keychain: Keychain, name: string, base: URL): Credential | undefined {
+  const known = normaliseRegistry(base.host)
+  if (known === undefined || !Object.hasOwn(DEFAULT_REGISTRIES, known)) return keychain.get(base.host)
+  if (base.protocol !== 'https:') return undefined
+  return keychain.get(base.host) ?? (known === name ? keychain.get(name) : undefined)
 }
 
 /** The message names the key, never the value: it may hold a password. */

@@ -56,7 +56,7 @@ export class Retries {
     await this.#clock.sleep(delay, signal === undefined ? {} : { signal })
   }
 
-  /** Bytes of the body that arrived. */
+  /** Bytes by which the body got on. */
   received(bytes: number): void {
     this.#progress += bytes
     if (this.#progress >= PROGRESS_BYTES) this.#used = 0

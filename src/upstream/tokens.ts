@@ -3,7 +3,6 @@ import { errorCode, ShoalError, SingleFlight, type Clock } from '../core/index.t
 import { statusError } from './failures.ts'
 import { basicAuthorization, type Credential } from './keychain.ts'
 import type { TokenOutcome, UpstreamMetrics } from './metrics.ts'
-import { Retries } from './retry.ts'
 import { discard, drain, headerOf, readBody, type Transport } from './transport.ts'
 
 const MAX_RESPONSE_BYTES = 64 * 1024
@@ -16,6 +15,8 @@ const MAX_EXPIRES_SECONDS = 3600
 /** A token is not used in the last tenth of its life, or the last 30 s: it must outlive the way to the registry, and clocks differ. */
 const MARGIN = 0.1
 const MAX_MARGIN_MS = 30_000
+/** How long a login that was refused is not tried again: services lock accounts after a few wrong passwords. */
+export const REFUSED_LOGIN_MS = 60_000
 /** Visible ASCII: anything else could break out of the header that it goes into. */
 const TOKEN = /^[\x21-\x7e]+$/
 
@@ -40,30 +41,41 @@ interface CachedToken {
   readonly expiresAt: number
 }
 
-/** Registry tokens (distribution token specification), kept until they expire. Many callers that need the same one cause one request. */
+/**
+ * Registry tokens (distribution token specification), kept until they expire, and refusals, kept for a minute. Many callers that need the
+ * same one cause one request. Nothing is retried here: whoever needs a token has attempts of its own.
+ */
 export class TokenClient {
   readonly #clock: Clock
   readonly #metrics: UpstreamMetrics
   readonly #transport: Transport
-  readonly #retries: number
   readonly #tokens = new LRUCache<string, CachedToken>({ max: MAX_TOKENS })
+  /** The status with which a realm refused lately. */
+  readonly #refused: LRUCache<string, number>
   readonly #flights = new SingleFlight<CachedToken>()
 
-  constructor(
-    deps: { readonly clock: Clock; readonly metrics: UpstreamMetrics; readonly transport: Transport },
-    options: { readonly retries: number },
-  ) {
+  constructor(deps: { readonly clock: Clock; readonly metrics: UpstreamMetrics; readonly transport: Transport }) {
     this.#clock = deps.clock
     this.#metrics = deps.metrics
     this.#transport = deps.transport
-    this.#retries = options.retries
+    this.#refused = new LRUCache({
+      max: MAX_TOKENS,
+      ttl: REFUSED_LOGIN_MS,
+      ttlResolution: 0,
+      perf: { now: () => deps.clock.now() },
+    })
   }
 
-  /** Throws ERR_UPSTREAM_AUTH when the realm refuses, and what Transport.send throws. */
+  /**
+   * Throws ERR_UPSTREAM_AUTH when the realm refuses (`{ status }`), or did with 401 or 403 less than a minute ago; ERR_UPSTREAM_STATUS for
+   * 429 and 5xx; and what Transport.send throws.
+   */
   async get(request: TokenRequest, options: { signal?: AbortSignal | undefined } = {}): Promise<Token> {
     const key = keyOf(request)
     const cached = this.#fresh(key)
     if (cached !== undefined) return { value: cached.value, cached: true }
+    const refused = this.#refused.get(key)
+    if (refused !== undefined) throw refusalOf(request, refused)
     const { signal } = options
     const work = (shared: AbortSignal): Promise<CachedToken> => this.#refresh(key, request, shared)
     const token = await this.#flights.run(key, work, signal === undefined ? {} : { signal })
@@ -84,10 +96,15 @@ export class TokenClient {
   async #refresh(key: string, request: TokenRequest, signal: AbortSignal): Promise<CachedToken> {
     const cached = this.#fresh(key)
     if (cached !== undefined) return cached
-    const retries = new Retries({ clock: this.#clock, metrics: this.#metrics }, { retries: this.#retries })
-    const token = await retries.run(() => this.#fetchCounted(request, signal), { signal })
-    this.#tokens.set(key, token)
-    return token
+    try {
+      const token = await this.#fetchCounted(request, signal)
+      this.#tokens.set(key, token)
+      return token
+    } catch (error: unknown) {
+      const status = refusedLogin(error)
+      if (status !== undefined) this.#refused.set(key, status)
+      throw error
+    }
   }
 
   async #fetchCounted(request: TokenRequest, signal: AbortSignal): Promise<CachedToken> {
@@ -121,9 +138,7 @@ export class TokenClient {
     }
     if (status !== 200) {
       discard(body)
-      throw new ShoalError('ERR_UPSTREAM_AUTH', `${realm.host} answered ${status} to a request for a token`, {
-        details: { host: realm.host, status },
-      })
+      throw refusalOf(request, status)
     }
     const answer = await readBody(body, MAX_RESPONSE_BYTES, { host: realm.host, signal })
     return parseAnswer(answer.toString('utf8'), realm.host, started)
@@ -132,6 +147,19 @@ export class TokenClient {
   #count(outcome: TokenOutcome): void {
     this.#metrics.tokenRequests.inc({ outcome })
   }
+}
+
+/** The 401 or 403 with which a realm refused. Undefined: it failed in another way. */
+export function refusedLogin(error: unknown): number | undefined {
+  if (!(error instanceof ShoalError) || error.code !== 'ERR_UPSTREAM_AUTH') return undefined
+  const { status } = error.details
+  return status === 401 || status === 403 ? status : undefined
+}
+
+function refusalOf({ realm }: TokenRequest, status: number): ShoalError {
+  return new ShoalError('ERR_UPSTREAM_AUTH', `${realm.host} answered ${status} to a request for a token`, {
+    details: { host: realm.host, status },
+  })
 }
 
 function urlOf({ realm, service, scope, credential }: TokenRequest): URL {

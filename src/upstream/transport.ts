@@ -1,10 +1,10 @@
 import { LRUCache } from 'lru-cache'
 import { Pool, type Dispatcher } from 'undici'
-import { ShoalError, type Clock } from '../core/index.ts'
+import { raceAbort, ShoalError, type Clock } from '../core/index.ts'
 import { transportError } from './failures.ts'
 import type { RequestOutcome, UpstreamMetrics } from './metrics.ts'
 import type { ConnectionOptions } from './options.ts'
-import { foreignHostTls, ownHostTls, type TlsMaterial } from './tls.ts'
+import { foreignHostTls, ownHostTls, type TlsConnectOptions, type TlsMaterial } from './tls.ts'
 
 /** Hosts other than the registry's own that keep connections at one time; the one unused longest is closed for a new one. */
 const MAX_FOREIGN_HOSTS = 16
@@ -12,6 +12,11 @@ const MAX_FOREIGN_HOSTS = 16
 const KEEP_ALIVE_MS = 15_000
 /** Room for a signed Location and a large challenge. */
 const MAX_HEADER_BYTES = 64 * 1024
+/**
+ * Of the connections to one host, a quarter and at most so many are not for bodies of blobs: a body that its reader does not pull holds
+ * its connection for as long as it likes, and what waits for one has no timeout.
+ */
+const MAX_PROMPT_CONNECTIONS = 8
 /** The rest of an answer that nobody reads is taken off the wire up to here, so that its connection can be used again. */
 const DRAIN_BYTES = 16 * 1024
 
@@ -21,6 +26,8 @@ export type ResponseHeaders = Dispatcher.ResponseData['headers']
 export interface TransportRequest {
   readonly method: 'GET' | 'HEAD'
   readonly headers: Readonly<Record<string, string>>
+  /** The body is read at somebody else's pace. Default: at once, or not at all. */
+  readonly bulk?: boolean
   readonly signal?: AbortSignal | undefined
 }
 
@@ -31,13 +38,19 @@ export interface TransportResponse {
   readonly body: ResponseBody
 }
 
-/** The connections of one registry: a pool to its own host, and a few to hosts that it leads to. Follows nothing and retries nothing. */
+/** The connections to one host. */
+interface HostPools {
+  readonly bulk: Pool
+  readonly prompt: Pool
+}
+
+/** The connections of one registry: to its own host, and to a few that it leads to. Follows nothing and retries nothing. */
 export class Transport {
   readonly #clock: Clock
   readonly #metrics: UpstreamMetrics
   readonly #ownOrigin: string
-  readonly #own: Pool
-  readonly #foreign: LRUCache<string, Pool>
+  readonly #own: HostPools
+  readonly #foreign: LRUCache<string, HostPools>
   readonly #closing = new Set<Promise<void>>()
   #closed = false
 
@@ -47,21 +60,22 @@ export class Transport {
   ) {
     const { base, tls, connectTimeoutMs, idleTimeoutMs, maxConnections } = options
     const poolOptions = {
-      connections: maxConnections,
       headersTimeout: idleTimeoutMs,
       bodyTimeout: idleTimeoutMs,
       keepAliveTimeout: KEEP_ALIVE_MS,
       maxHeaderSize: MAX_HEADER_BYTES,
     }
+    const open = (origin: string, hostTls: TlsConnectOptions): HostPools =>
+      openPools(origin, { ...poolOptions, connect: { timeout: connectTimeoutMs, ...hostTls } }, maxConnections)
     const foreignTls = foreignHostTls(tls)
     this.#clock = deps.clock
     this.#metrics = deps.metrics
     this.#ownOrigin = base.origin
-    this.#own = new Pool(base.origin, { ...poolOptions, connect: { timeout: connectTimeoutMs, ...ownHostTls(tls) } })
+    this.#own = open(base.origin, ownHostTls(tls))
     this.#foreign = new LRUCache({
       max: MAX_FOREIGN_HOSTS,
-      memoMethod: origin => new Pool(origin, { ...poolOptions, connect: { timeout: connectTimeoutMs, ...foreignTls } }),
-      dispose: pool => this.#close(pool),
+      memoMethod: origin => open(origin, foreignTls),
+      dispose: pools => this.#close(pools),
     })
   }
 
@@ -70,13 +84,14 @@ export class Transport {
    * `signal.reason`, also while the body is read.
    */
   async send(url: URL, request: TransportRequest): Promise<TransportResponse> {
-    const { method, headers, signal } = request
+    const { bulk, method, headers, signal } = request
     signal?.throwIfAborted()
     if (this.#closed) throw new ShoalError('ERR_CLOSED', `the connections to ${url.host} are closed`)
-    const pool = url.origin === this.#ownOrigin ? this.#own : this.#foreign.memo(url.origin)
+    const pools = url.origin === this.#ownOrigin ? this.#own : this.#foreign.memo(url.origin)
+    const pool = bulk === true ? pools.bulk : pools.prompt
     const started = this.#clock.now()
     try {
-      const response = await pool.request({
+      const answer = pool.request({
         method,
         path: `${url.pathname}${url.search}`,
         headers: { 'user-agent': 'shoal', ...headers },
@@ -84,6 +99,8 @@ export class Transport {
         ...(method === 'HEAD' ? { reset: false } : {}),
         ...(signal === undefined ? {} : { signal }),
       })
+      // undici heeds the signal no sooner than it has a connection for the request.
+      const response = await raceAbort(answer, signal)
       this.#metrics.duration.observe({ origin_kind: 'registry' }, Math.max(0, this.#clock.now() - started) / 1000)
       this.#count(outcomeOf(response.statusCode))
       return { status: response.statusCode, headers: response.headers, body: response.body }
@@ -108,13 +125,25 @@ export class Transport {
     await Promise.all(this.#closing)
   }
 
-  #close(pool: Pool): void {
-    const closing = pool.close().finally(() => this.#closing.delete(closing))
-    this.#closing.add(closing)
+  #close(pools: HostPools): void {
+    for (const pool of [pools.bulk, pools.prompt]) {
+      const closing = pool.close().finally(() => this.#closing.delete(closing))
+      this.#closing.add(closing)
+    }
   }
 
   #count(outcome: RequestOutcome): void {
     this.#metrics.requests.inc({ origin_kind: 'registry', outcome })
+  }
+}
+
+/** Opens no connection yet. */
+function openPools(origin: string, options: Pool.Options, maxConnections: number): HostPools {
+  const prompt = Math.max(1, Math.min(MAX_PROMPT_CONNECTIONS, Math.floor(maxConnections / 4)))
+  const bulk = Math.max(1, maxConnections - prompt)
+  return {
+    bulk: new Pool(origin, { ...options, connections: bulk }),
+    prompt: new Pool(origin, { ...options, connections: prompt }),
   }
 }
 

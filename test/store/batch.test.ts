@@ -3,15 +3,15 @@ import { test } from 'node:test'
 import { silentLogger } from '../../src/core/index.ts'
 import { Batch, BATCH_MS, BATCH_ROWS, type BatchMember } from '../../src/store/batch.ts'
 import { DiskHealth } from '../../src/store/disk-health.ts'
-import type { BlobUpdate, ChunkUpdate, IndexDb } from '../../src/store/index-db.ts'
-import { ManualClock, systemError, until } from './harness.ts'
+import type { BlobUpdate, ChunkUpdate, IndexDb, LateRow } from '../../src/store/index-db.ts'
+import { digestOf, ManualClock, systemError, until } from './harness.ts'
 
 interface Setup extends AsyncDisposable {
   readonly batch: Batch
   readonly clock: ManualClock
   readonly disk: DiskHealth
-  /** Transactions so far: ids of blobs, and `id:chunk`. */
-  readonly commits: { blobs: number[]; chunks: string[] }[]
+  /** Transactions so far: ids of blobs, `id:chunk`, and repositories of places. */
+  readonly commits: { blobs: number[]; chunks: string[]; places: string[] }[]
   /** Fails the next transactions. */
   broken: boolean
 }
@@ -20,12 +20,13 @@ function setup(): Setup {
   const clock = new ManualClock()
   const commits: Setup['commits'] = []
   const index = {
-    commit: (blobs: readonly BlobUpdate[], chunks: readonly ChunkUpdate[]) => {
+    commit: (blobs: readonly BlobUpdate[], chunks: readonly ChunkUpdate[], late: readonly LateRow[]) => {
       if (made.broken) throw systemError('SQLITE_FULL')
-      assert.ok(blobs.length + chunks.length <= BATCH_ROWS)
+      assert.ok(blobs.length + chunks.length + late.length <= BATCH_ROWS)
       commits.push({
         blobs: blobs.map(({ id }) => id),
         chunks: chunks.map(({ blobId, row }) => `${blobId}:${row.index}`),
+        places: late.flatMap(({ kind, row }) => (kind === 'place' ? [row.repository] : [])),
       })
     },
   } as unknown as IndexDb
@@ -47,6 +48,11 @@ function setup(): Setup {
   return made
 }
 
+function placeOf(repository: string): LateRow {
+  const digest = digestOf(Buffer.alloc(0))
+  return { kind: 'place', row: { registry: 'r', repository, digest, visibility: 'public', until: 1, size: null } }
+}
+
 function member(id: number): BatchMember {
   return {
     blobUpdate: () => ({ id, state: 'partial', presentBytes: 0, accessed: 0 }),
@@ -64,7 +70,7 @@ test('many changes of one chunk cost one row', async () => {
   assert.equal(at.batch.rows, 2)
   at.clock.advance(BATCH_MS)
   await until(() => at.commits.length > 0, 'the batch is written')
-  assert.deepEqual(at.commits, [{ blobs: [1], chunks: ['1:7'] }])
+  assert.deepEqual(at.commits, [{ blobs: [1], chunks: ['1:7'], places: [] }])
   assert.equal(at.batch.rows, 0)
 })
 
@@ -96,6 +102,52 @@ test('flush() writes everything, however much, and every change once', async () 
   assert.equal(at.batch.rows, 0)
 })
 
+test('flush() waits for what waited when it was called, however much comes meanwhile', async () => {
+  await using at = setup()
+  const [one, two] = [member(1), member(2)]
+  let flushed = false
+  at.batch.note(one, 1)
+  at.batch.put('a', placeOf('a'))
+  const flushing = at.batch.flush().then(done => (flushed = done))
+  for (let turn = 0; turn < 100 && !flushed; turn += 1) {
+    at.batch.note(one, turn)
+    at.batch.note(two)
+    at.batch.put(`late ${turn}`, placeOf('b'))
+    await new Promise(setImmediate)
+  }
+  assert.equal(flushed, true)
+  assert.ok(at.batch.rows > 0)
+  await flushing
+})
+
+test('close() writes everything', async () => {
+  const at = setup()
+  for (let id = 1; id <= 30; id += 1) at.batch.note(member(id), 0)
+  assert.equal(await at.batch.close(), true)
+  assert.equal(at.batch.rows, 0)
+  await at.disk.close()
+})
+
+test('rows of other tables go along, the latest of each key, unless they were withdrawn', async () => {
+  await using at = setup()
+  at.batch.note(member(1))
+  for (const repository of ['a', 'b', 'c', 'd']) at.batch.put(repository, placeOf(repository))
+  at.batch.put('b', placeOf('newer'))
+  at.batch.withdraw('c')
+  at.batch.withdraw('c')
+  assert.equal(at.batch.rows, 4)
+  assert.deepEqual(at.batch.waiting('b'), placeOf('newer'))
+  assert.equal(at.batch.waiting('c'), undefined)
+  assert.equal(await at.batch.flush(), true)
+  assert.equal(at.batch.waiting('b'), undefined)
+  assert.deepEqual(at.commits, [{ blobs: [1], chunks: [], places: ['a', 'newer', 'd'] }])
+  at.broken = true
+  at.batch.put('e', placeOf('e'))
+  assert.equal(await at.batch.flush(), false)
+  assert.deepEqual(at.batch.waiting('e'), placeOf('e'))
+  at.broken = false
+})
+
 test('what was forgotten is not written', async () => {
   await using at = setup()
   const [one, two] = [member(1), member(2)]
@@ -105,7 +157,7 @@ test('what was forgotten is not written', async () => {
   at.batch.forget(one)
   assert.equal(at.batch.rows, 2)
   assert.equal(await at.batch.close(), true)
-  assert.deepEqual(at.commits, [{ blobs: [2], chunks: ['2:4'] }])
+  assert.deepEqual(at.commits, [{ blobs: [2], chunks: ['2:4'], places: [] }])
 })
 
 test('while the disk is off, chunks wait, and uses of all too many blobs are not remembered', async () => {
@@ -115,5 +167,7 @@ test('while the disk is off, chunks wait, and uses of all too many blobs are not
   assert.equal(at.batch.rows, 4096)
   at.batch.note(member(5001), 0)
   assert.equal(at.batch.rows, 4098)
+  for (let id = 1; id <= 5000; id += 1) at.batch.put(String(id), placeOf('a'))
+  assert.equal(at.batch.rows, 4098 + 4096)
   assert.equal(at.commits.length, 0)
 })

@@ -3,7 +3,7 @@ import fs from 'node:fs/promises'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { BLOCK_BYTES, BLOCKS_PER_CHUNK, blockCount, CHUNK_BYTES, errorCode } from '../../src/core/index.ts'
-import type { QuarantineEvent } from '../../src/store/index.ts'
+import { MAX_BLOB_BYTES, type QuarantineEvent } from '../../src/store/index.ts'
 import { Bench, blockOf, contentOf, digestOf, mustFind, put, putWhole, until } from './harness.ts'
 
 test('whatever the order of its blocks, a blob reads as it was written, also after a restart', async () => {
@@ -216,6 +216,28 @@ test('bytes that the disk changed before the hash was made are dropped, and no s
   assert.equal(await blob.settled(), 'complete')
 })
 
+test('a block that went bad and was fetched again while the blob was judged does not convict its sources', async () => {
+  await using bench = await Bench.open()
+  const bytes = contentOf(3 * BLOCK_BYTES)
+  const store = await bench.store()
+  store.onQuarantine(() => assert.fail('every source was right'))
+  const blob = store.ensure(digestOf(bytes), { size: bytes.byteLength })
+  await put(blob, bytes, [0, 1])
+  await using file = await fs.open(bench.file(blob.digest), 'r+')
+  await file.write(Buffer.from([(bytes[77] ?? 0) ^ 255]), 0, 1, 77)
+  bench.faults.beforeRead = async position => {
+    assert.equal(position, 0)
+    delete bench.faults.beforeRead
+    // The hash is made, and the first block is about to be compared with its row.
+    assert.equal((await store.verify()).badBlocks, 1)
+    await put(blob, bytes, [0])
+  }
+  await put(blob, bytes, [2])
+  assert.equal(await blob.settled(), 'complete')
+  assert.equal(bench.faults.beforeRead, undefined)
+  assert.ok(bytes.equals((await blob.read(0, bytes.byteLength))!))
+})
+
 test('sha512 blobs are proven like others', async () => {
   await using bench = await Bench.open()
   const store = await bench.store()
@@ -261,6 +283,21 @@ test('a size may be corrected while nothing is present, and not after', async ()
   )
   assert.throws(() => store.ensure(digest, { size: -1 }), RangeError)
   assert.throws(() => store.ensure(digest, { size: 0.5 }), RangeError)
+})
+
+test('a size beyond all blobs is refused, and leaves no trace', async () => {
+  await using bench = await Bench.open()
+  const store = await bench.store()
+  const digest = digestOf(contentOf(10))
+  for (const size of [MAX_BLOB_BYTES + 1, Number.MAX_SAFE_INTEGER]) {
+    assert.throws(
+      () => store.ensure(digest, { size }),
+      error => errorCode(error) === 'ERR_LIMIT_EXCEEDED',
+    )
+  }
+  assert.equal(store.find(digest), undefined)
+  assert.equal(store.stats().blobs, 0)
+  assert.equal(store.ensure(digest, { size: MAX_BLOB_BYTES }).size, MAX_BLOB_BYTES)
 })
 
 test('a media type that comes later is kept, and the first one stays', async () => {

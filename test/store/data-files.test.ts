@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import fs from 'node:fs/promises'
+import { execFile } from 'node:child_process'
 import { readdirSync, readlinkSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
+import { promisify } from 'node:util'
 import { BLOCK_BYTES, CHUNK_BYTES, silentLogger } from '../../src/core/index.ts'
 import { DiskFiles } from '../../src/store/data-files.ts'
 import { layoutOf, type FileRef } from '../../src/store/layout.ts'
@@ -171,4 +173,39 @@ test('the probe leaves no file, and fails where nothing can be written', async (
 test('free bytes of a directory that is gone are not known', async () => {
   const files = new DiskFiles({ native: openNative(), log: silentLogger }, { layout: layoutOf('/nonexistent/shoal') })
   assert.equal(await files.freeBytes(), undefined)
+})
+
+const run = promisify(execFile)
+
+/** Makes a directory in the trash that this process cannot delete. Returns what ends that; undefined: this machine does not let us. */
+async function undeletable(directory: string): Promise<(() => Promise<unknown>) | undefined> {
+  await fs.mkdir(directory)
+  if (process.getuid?.() !== 0) {
+    await fs.writeFile(path.join(directory, 'x'), '')
+    await fs.chmod(directory, 0o500)
+    return () => fs.chmod(directory, 0o700)
+  }
+  try {
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'shoal-test', directory])
+    return () => run('umount', [directory])
+  } catch {
+    return undefined
+  }
+}
+
+test('what cannot be deleted from the trash does not keep the rest there', async t => {
+  await using at = await desk()
+  const trash = layoutOf(at.root).trash
+  const end = await undeletable(path.join(trash, '2'))
+  if (end === undefined) {
+    t.skip('this machine does not let us mount a tmpfs')
+    return
+  }
+  try {
+    for (const name of ['1', '3']) await fs.writeFile(path.join(trash, name), 'left over')
+    await at.files.emptyTrash()
+    assert.deepEqual(await fs.readdir(trash), ['2'])
+  } finally {
+    await end()
+  }
 })

@@ -5,6 +5,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
 import Database from 'better-sqlite3'
+import { moveLog } from '../../src/store/disk-worker.ts'
 import { DiskThread } from '../../src/store/disk-thread.ts'
 import { contentOf, MIB } from './harness.ts'
 
@@ -57,6 +58,30 @@ test('a checkpoint moves the log into the database while it is in use', async ()
     insert.run('y')
     db.close()
     await assert.rejects(thread.checkpoint(path.join(directory, 'none.db')), { code: 'SQLITE_CANTOPEN' })
+  })
+})
+
+test('a checkpoint goes on while there is more in the log than it has moved, but not for ever', () => {
+  const passes = [
+    { log: 100, checkpointed: 90 },
+    { log: 103, checkpointed: 103 },
+  ]
+  moveLog(() => passes.shift() ?? assert.fail('all of it was moved'))
+  assert.equal(passes.length, 0)
+  let busy = 0
+  moveLog(() => ({ log: 100, checkpointed: (busy += 1) }))
+  assert.equal(busy, 5)
+})
+
+test('a file is flushed, and one that cannot be is told apart', async () => {
+  await inDirectory(async directory => {
+    await using thread = new DiskThread()
+    await using handle = await fs.open(path.join(directory, 'data'), 'w')
+    await handle.writeFile(contentOf(1000))
+    await thread.sync(handle.fd)
+    await assert.rejects(thread.sync(999_999), { code: 'EBADF' })
+    await thread.close()
+    await assert.rejects(thread.sync(handle.fd), { code: 'ECANCELED' })
   })
 })
 

@@ -5,9 +5,21 @@ import fs from 'node:fs/promises'
 import path from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
-import { BLOCK_BYTES, errorCode } from '../../src/core/index.ts'
-import { RETRY_MS } from '../../src/store/disk-health.ts'
-import { Bench, blockOf, contentOf, digestOf, MIB, mustFind, put, putWhole, systemError, until } from './harness.ts'
+import { BLOCK_BYTES, errorCode, silentLogger, systemCode } from '../../src/core/index.ts'
+import { DiskHealth, RETRY_MS } from '../../src/store/disk-health.ts'
+import {
+  Bench,
+  blockOf,
+  contentOf,
+  digestOf,
+  ManualClock,
+  MIB,
+  mustFind,
+  put,
+  putWhole,
+  systemError,
+  until,
+} from './harness.ts'
 
 for (const code of ['ENOSPC', 'EIO', 'EROFS']) {
   test(`${code} on a write turns the store off for writing, said once, and it comes back by itself`, async () => {
@@ -121,10 +133,124 @@ test('a read that fails for want of descriptors drops nothing', async () => {
   const bytes = contentOf(1000)
   const blob = await putWhole(await bench.store(), bytes)
   bench.faults.read = () => systemError('EMFILE')
-  assert.equal(await blob.read(0, 10), undefined)
+  await assert.rejects(blob.read(0, 10), (error: unknown) => {
+    assert.equal(errorCode(error), 'ERR_STORE_IO')
+    assert.equal(systemCode((error as Error).cause), 'EMFILE')
+    return true
+  })
   assert.equal(blob.has(0), true)
   delete bench.faults.read
   assert.ok(await blob.read(0, 10))
+})
+
+test('a read that is disturbed again and again says so, because its blocks are here', async () => {
+  await using bench = await Bench.open()
+  const bytes = contentOf(5 * BLOCK_BYTES)
+  const store = await bench.store()
+  const blob = await putWhole(store, bytes)
+  await using file = await fs.open(bench.file(blob.digest), 'r+')
+  let next = 1
+  bench.faults.beforeRead = async position => {
+    if (position !== 5) return
+    await file.write(Buffer.alloc(10), 0, 10, next * BLOCK_BYTES + 100)
+    next += 1
+    assert.equal((await store.verify()).badBlocks, 1)
+  }
+  await assert.rejects(blob.read(5, 5), error => errorCode(error) === 'ERR_STORE_IO')
+  assert.deepEqual(blob.missing({ first: 0, end: 5 }), [{ first: 1, end: 4 }])
+  delete bench.faults.beforeRead
+  assert.ok(bytes.subarray(5, 10).equals((await blob.read(5, 5))!))
+})
+
+test('a removed blob whose file is gone is dead for its holders too', async () => {
+  await using bench = await Bench.open()
+  const store = await bench.store()
+  const blob = await putWhole(store, contentOf(1000))
+  const held = blob.hold()
+  await store.remove(blob.digest)
+  assert.equal(blob.has(0), true)
+  bench.faults.read = () => systemError('ENOENT')
+  assert.equal(await blob.read(0, 10), undefined)
+  assert.equal(blob.has(0), false)
+  held[Symbol.dispose]()
+  await until(() => store.stats().pendingDeletionBytes === 0, 'the file is deleted')
+})
+
+test('a proven blob is complete in the index only when it has reached the disk', async () => {
+  await using bench = await Bench.open()
+  const store = await bench.store()
+  let flush = (): void => assert.fail()
+  let uses = 0
+  bench.faults.descriptor = async fd => {
+    uses += 1
+    // The first use is the hash.
+    if (uses === 2) await new Promise<void>(resolve => (flush = resolve))
+    return fd
+  }
+  const blob = await putWhole(store, contentOf(1000))
+  await until(() => uses === 2, 'the blob is about to be flushed')
+  const states = async (): Promise<unknown[]> => {
+    const listed = []
+    for await (const { state } of store.list()) listed.push(state)
+    const db = new Database(path.join(bench.directory, 'index.db'), { readonly: true })
+    const row = db.prepare('SELECT state, (SELECT count(*) FROM open_blob) AS open FROM blob').get()
+    db.close()
+    return [blob.state, ...listed, row]
+  }
+  assert.deepEqual(await states(), ['complete', 'complete', { state: 'partial', open: 1 }])
+  flush()
+  await store.close()
+  const db = new Database(path.join(bench.directory, 'index.db'), { readonly: true })
+  assert.equal(db.prepare('SELECT state FROM blob').pluck().get(), 'complete')
+  db.close()
+})
+
+test('a blob that does not reach the disk is forgotten, turns the store off, and no source is blamed', async () => {
+  await using bench = await Bench.open()
+  const store = await bench.store()
+  store.onQuarantine(() => assert.fail('nobody sent wrong bytes'))
+  const bytes = contentOf(1000)
+  let uses = 0
+  bench.faults.descriptor = fd => {
+    uses += 1
+    return Promise.resolve(uses === 2 ? 999_999 : fd)
+  }
+  const blob = await putWhole(store, bytes)
+  using held = blob.hold()
+  assert.ok(held)
+  await until(() => !store.writable, 'the store is off')
+  await until(() => store.find(blob.digest) === undefined, 'the blob is forgotten')
+  assert.equal(blob.has(0), false)
+  assert.equal(bench.logged('did not reach the disk').length, 2)
+  bench.clock.advance(RETRY_MS)
+  await until(() => store.writable, 'the store is writable again')
+  assert.equal((await putWhole(store, bytes)).state, 'complete')
+})
+
+test('a file that cannot be opened for its flush says nothing of the disk', async () => {
+  await using bench = await Bench.open()
+  const store = await bench.store()
+  let uses = 0
+  bench.faults.descriptor = fd => {
+    uses += 1
+    return uses === 2 ? Promise.reject(systemError('EMFILE')) : Promise.resolve(fd)
+  }
+  const blob = await putWhole(store, contentOf(1000))
+  await until(() => bench.logged('could not be flushed').length === 1, 'the flush fails')
+  assert.deepEqual([store.writable, blob.state, blob.has(0)], [true, 'complete', true])
+})
+
+test('a file that vanishes before its flush takes its blob along', async () => {
+  await using bench = await Bench.open()
+  const store = await bench.store()
+  let uses = 0
+  bench.faults.descriptor = fd => {
+    uses += 1
+    return uses === 2 ? Promise.reject(systemError('ENOENT')) : Promise.resolve(fd)
+  }
+  const blob = await putWhole(store, contentOf(1000))
+  await until(() => store.find(blob.digest) === undefined, 'the blob is forgotten')
+  assert.equal(store.writable, true)
 })
 
 test('a hash that cannot be made leaves the blob partial and drops what cannot be read', async () => {
@@ -227,6 +353,28 @@ test('an index found damaged while it is used is looked at in full at the next s
   assert.equal(fresh.find(blob.digest), undefined)
 })
 
+test('an index found damaged while the disk is off already is marked all the same, once it can be', async () => {
+  const marks: string[] = []
+  const disk = new DiskHealth({
+    log: silentLogger,
+    clock: new ManualClock(),
+    probe: () => Promise.resolve(),
+    onCorruptIndex: () => {
+      marks.push('asked')
+      return marks.length === 1 ? Promise.reject(systemError('ENOSPC')) : Promise.resolve()
+    },
+    onRecovery: () => undefined,
+  })
+  disk.trouble(systemError('ENOSPC'), 'test')
+  assert.deepEqual(marks, [])
+  for (const count of [1, 2, 2]) {
+    disk.trouble(systemError('SQLITE_CORRUPT'), 'test')
+    await new Promise(setImmediate)
+    assert.equal(marks.length, count)
+  }
+  await disk.close()
+})
+
 test('an index that cannot say what is cold stops eviction, and nothing else', async () => {
   await using bench = await Bench.open()
   const first = await bench.store()
@@ -264,6 +412,7 @@ test('a file that cannot be renamed away is found by the next start', async () =
   assert.equal(await store.remove(blob.digest), 1000)
   assert.equal(store.find(blob.digest), undefined)
   assert.equal(bench.logged('could not be renamed').length, 1)
+  assert.equal(store.stats().pendingDeletionBytes, 1000)
   await fs.access(bench.file(blob.digest))
   delete bench.faults.retire
   await store.close()

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import Database from 'better-sqlite3'
 import fs from 'node:fs/promises'
+import path from 'node:path'
 import { test } from 'node:test'
 import { BLOCK_BYTES, BLOCKS_PER_CHUNK, CHUNK_BYTES } from '../../src/core/index.ts'
 import type { ChunkStore, StoredBlob } from '../../src/store/index.ts'
@@ -181,6 +183,86 @@ test('collect() deletes files that no row knows, and no others', async () => {
   await assert.rejects(fs.access(orphan), { code: 'ENOENT' })
   await fs.access(bench.file(blob.digest))
   await fs.access(`${orphan.slice(0, -65)}/README`)
+})
+
+test('many small blobs leave a few at a time', async () => {
+  await using bench = await Bench.open()
+  const store = await bench.store()
+  const blobs = []
+  for (let seed = 1; seed <= 100; seed += 1) blobs.push(await putWhole(store, contentOf(100, seed)))
+  let most = 0
+  let before = store.stats().blobs
+  let done = false
+  const collecting = store.collect(10 * 100).finally(() => (done = true))
+  while (!done) {
+    await new Promise(setImmediate)
+    most = Math.max(most, before - store.stats().blobs)
+    before = store.stats().blobs
+  }
+  assert.deepEqual(await collecting, { blobs: 90, bytes: 90 * 100 })
+  assert.ok(most >= 1 && most <= 16, `${most} at once`)
+})
+
+test('an eviction ends as soon as there is room enough', async () => {
+  await using bench = await Bench.open()
+  const store = await bench.store()
+  const blobs = []
+  for (let seed = 1; seed <= 60; seed += 1) blobs.push(await putWhole(store, contentOf(100, seed)))
+  const collecting = store.collect(30 * 100)
+  await until(() => store.stats().blobs < 60, 'the first ones leave')
+  // What the user removes meanwhile makes all the room that was wanted.
+  const removals = blobs.slice(30).map(blob => store.remove(blob.digest))
+  await Promise.all([collecting, ...removals])
+  assert.ok(store.stats().blobs > 0)
+})
+
+test('a blob that cannot be evicted does not keep the others from it', async () => {
+  await using bench = await Bench.open()
+  const store = await bench.store()
+  const blob = await putWhole(store, contentOf(1000))
+  const db = new Database(path.join(bench.directory, 'index.db'))
+  const insert = `INSERT INTO blob (digest, size, state, created, accessed) VALUES (?, ?, 'partial', 0, 0)`
+  db.prepare(insert).run(digestOf(contentOf(5)), BigInt(Number.MAX_SAFE_INTEGER))
+  db.close()
+  assert.deepEqual(await store.collect(0), { blobs: 1, bytes: 1000 })
+  assert.equal(store.find(blob.digest), undefined)
+  assert.equal(bench.logged('could not be evicted').length, 1)
+})
+
+test('a very large blob is trimmed a few chunks at a time; writes that come meanwhile wait, and a removal ends it', async () => {
+  await using bench = await Bench.open()
+  const chunks = 200
+  const store = await bench.store({ maxBytes: 60 * MIB })
+  const size = chunks * CHUNK_BYTES
+  const bytes = contentOf(BLOCK_BYTES)
+  const firsts = Array.from({ length: chunks }, (_, chunk) => chunk * BLOCKS_PER_CHUNK)
+  for (const ending of ['written', 'removed']) {
+    const blob = store.ensure(digestOf(Buffer.from(ending)), { size })
+    for (const block of firsts) assert.equal(await blob.write(block, [bytes], 'a'), true)
+    const present = (): number => firsts.filter(block => blob.has(block)).length
+    assert.equal(present(), chunks)
+    let most = 0
+    let before = present()
+    const collecting = store.collect(5 * BLOCK_BYTES)
+    while (before > chunks / 2) {
+      await new Promise(setImmediate)
+      most = Math.max(most, before - present())
+      before = present()
+    }
+    assert.ok(most <= 64, `${most} at once`)
+    if (ending === 'written') {
+      assert.equal(blob.has(0), false)
+      assert.equal(await blob.write(0, [bytes], 'a'), true)
+      assert.deepEqual(await collecting, { blobs: 0, bytes: (chunks - 5) * BLOCK_BYTES })
+      assert.ok(bytes.equals((await blob.read(0, BLOCK_BYTES))!))
+      assert.equal(store.stats().bytes, 6 * BLOCK_BYTES)
+      await store.remove(blob.digest)
+    } else {
+      await Promise.all([store.remove(blob.digest), collecting])
+    }
+    await until(() => store.stats().pendingDeletionBytes === 0, 'the file is deleted')
+    assert.equal(store.stats().bytes, 0)
+  }
 })
 
 test('rows of blobs that never got a byte go when their turn comes', async () => {

@@ -86,6 +86,10 @@ export interface Faults {
   probe?: () => Error | undefined
   punch?: () => Error | undefined
   retire?: () => Error | undefined
+  /** Stands in for the descriptor that is hashed or flushed. */
+  descriptor?: (fd: number) => Promise<number>
+  emptyTrash?: () => Error | undefined
+  deleteOrphan?: () => Error | undefined
   /** Instead of the disk's own figure. */
   freeBytes?: () => number | undefined
 }
@@ -97,20 +101,21 @@ function faulty(files: DataFiles, faults: Faults): DataFiles {
   }
   return {
     readNow: (ref, target, position) => files.readNow(ref, target, position),
+    sendNow: (ref, socket, position, length) => files.sendNow(ref, socket, position, length),
     read: async (ref, target, position) => {
       await faults.beforeRead?.(position)
       return failing(faults.read?.(ref.digest, position), () => files.read(ref, target, position))
     },
     write: (ref, pieces, position) => failing(faults.write?.(ref.digest), () => files.write(ref, pieces, position)),
     punch: (ref, spans) => failing(faults.punch?.(), () => files.punch(ref, spans)),
-    withDescriptor: (ref, work) => files.withDescriptor(ref, work),
+    withDescriptor: (ref, work) => files.withDescriptor(ref, async fd => work((await faults.descriptor?.(fd)) ?? fd)),
     retire: ref => failing(faults.retire?.(), () => files.retire(ref)),
     erase: ref => files.erase(ref),
     stat: ref => files.stat(ref),
     truncate: (ref, size) => files.truncate(ref, size),
     names: () => files.names(),
-    deleteOrphan: digest => files.deleteOrphan(digest),
-    emptyTrash: () => files.emptyTrash(),
+    deleteOrphan: digest => failing(faults.deleteOrphan?.(), () => files.deleteOrphan(digest)),
+    emptyTrash: () => failing(faults.emptyTrash?.(), () => files.emptyTrash()),
     freeBytes: async () => (faults.freeBytes === undefined ? files.freeBytes() : faults.freeBytes()),
     probe: () => failing(faults.probe?.(), () => files.probe()),
     close: () => files.close(),

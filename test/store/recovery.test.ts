@@ -7,7 +7,7 @@ import path from 'node:path'
 import readline from 'node:readline'
 import { test } from 'node:test'
 import { BLOCK_BYTES, blockCount, errorCode, ShoalError } from '../../src/core/index.ts'
-import { Bench, blockOf, contentOf, digestOf, MIB, mustFind, put, putWhole, until } from './harness.ts'
+import { Bench, blockOf, contentOf, digestOf, MIB, mustFind, put, putWhole, systemError, until } from './harness.ts'
 import { KILL_BLOBS } from './kill-child.ts'
 
 const CHILD = new URL('./kill-child.js', import.meta.url).pathname
@@ -305,6 +305,50 @@ test('one data file that cannot be scrubbed does not keep the store from opening
   crashed.faults.punch = () => Object.assign(new Error('injected'), { code: 'EIO' })
   await crashed.store()
   assert.equal(crashed.logged('could not be scrubbed').length, 1)
+})
+
+test('files that cannot be deleted do not keep the store from opening, and are tried again', async () => {
+  await using bench = await Bench.open()
+  const store = await bench.store()
+  const blob = await putWhole(store, contentOf(1000))
+  bench.faults.retire = () => systemError('EIO')
+  await store.remove(blob.digest)
+  await store.close()
+  delete bench.faults.retire
+  bench.faults.emptyTrash = () => systemError('EACCES')
+  bench.faults.deleteOrphan = () => systemError('EPERM')
+  const second = await bench.store()
+  assert.equal(bench.logged('trash could not be emptied').length, 1)
+  assert.equal(bench.logged('could not be deleted').length, 1)
+  assert.equal(second.find(blob.digest), undefined)
+  await second.close()
+  await fs.access(bench.file(blob.digest))
+  delete bench.faults.emptyTrash
+  delete bench.faults.deleteOrphan
+  await bench.store()
+  await assert.rejects(fs.access(bench.file(blob.digest)), { code: 'ENOENT' })
+})
+
+test('a blob larger than any, which an earlier run let in, is forgotten', async () => {
+  await using bench = await Bench.open()
+  const first = await bench.store()
+  const lie = digestOf(contentOf(5))
+  first.ensure(lie, { size: 5 })
+  const blob = await putWhole(first, contentOf(1000))
+  await first.close()
+  const file = path.join(bench.directory, 'index.db')
+  const db = new Database(file)
+  db.prepare('UPDATE blob SET size = ? WHERE digest = ?').run(BigInt(Number.MAX_SAFE_INTEGER), lie)
+  db.close()
+  const store = await bench.store()
+  assert.equal(bench.logged('larger than any').length, 1)
+  assert.equal(store.find(lie), undefined)
+  assert.equal(mustFind(store, blob.digest).state, 'complete')
+  assert.equal(store.stats().blobs, 1)
+  await store.close()
+  const after = new Database(file, { readonly: true })
+  assert.equal(after.prepare('SELECT count(*) FROM doomed').pluck().get(), 0)
+  after.close()
 })
 
 for (const [what, damage] of [

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { errorCode, type ShoalError } from '../../src/core/index.ts'
 import { basic, bytesOf, digestOf, generatedBlob, startScriptedOrigin } from '../support/scripted-origin.ts'
-import { keyOf, metric, openRig, readRange, REPOSITORY, spelled } from './rig.ts'
+import { planRegistry } from '../../src/upstream/registry-origin.ts'
+import { DEFAULTS, keyOf, metric, openRig, readRange, REPOSITORY, spelled, type RegistryRig } from './rig.ts'
 
 const BLOB = generatedBlob(100_000, 21)
 const BYTES = bytesOf(BLOB)
@@ -74,20 +75,43 @@ test('Basic is answered with the node’s own credential', async () => {
   assert.equal(rig.origin.requests.length, 3, 'sent along at once the second time')
 })
 
-test('credentials come from the keychain where the options have none, by host or by name', async () => {
-  const found = { username: NODE.username, password: NODE.password }
-  for (const wanted of ['host', 'name']) {
-    const asked: string[] = []
-    const keychain = {
-      get: (name: string) => {
-        asked.push(name)
-        return asked.length === (wanted === 'host' ? 1 : 2) ? found : undefined
-      },
-    }
-    await using rig = await openRig({ blobs, auth: { kind: 'basic', users } }, { keychain })
-    assert.equal((await rig.registry.stat(KEY))?.visibility, 'shared')
-    assert.deepEqual(asked, [rig.origin.host, 'registry.test'].slice(0, asked.length))
+test('credentials come from the keychain, by host, where the options have none', async () => {
+  const asked: string[] = []
+  const keychain = {
+    get: (name: string) => {
+      asked.push(name)
+      return NODE
+    },
   }
+  await using rig = await openRig({ blobs, auth: { kind: 'basic', users } }, { keychain })
+  assert.equal((await rig.registry.stat(KEY))?.visibility, 'shared')
+  assert.deepEqual(asked, [rig.origin.host])
+})
+
+test('a login goes to the host that it was given for, and by a name only to the name’s own host', async () => {
+  const plan = async (name: string, host: string, login: string, own: object = {}): Promise<string | undefined> => {
+    const keychain = { get: (asked: string) => (asked === login ? NODE : undefined) }
+    return (await planRegistry({ ...DEFAULTS, name, host, keychain, ...own })).credential?.username
+  }
+  // Its own host, by either.
+  assert.equal(await plan('docker.io', 'https://registry-1.docker.io', 'docker.io'), 'node')
+  assert.equal(await plan('docker.io', 'https://registry-1.docker.io', 'registry-1.docker.io'), 'node')
+  assert.equal(await plan('ghcr.io', 'https://ghcr.io', 'ghcr.io'), 'node')
+  // Somebody else's, under its name.
+  assert.equal(await plan('docker.io', 'http://10.0.0.5:5000', 'docker.io'), undefined)
+  assert.equal(await plan('docker.io', 'https://mirror.test', 'docker.io'), undefined)
+  assert.equal(await plan('docker.io', 'https://ghcr.io', 'docker.io'), undefined)
+  assert.equal(await plan('x.test', 'https://mirror.test', 'x.test'), undefined)
+  assert.equal(await plan('x.test', 'https://registry-1.docker.io', 'x.test'), undefined)
+  assert.equal(await plan('constructor', 'https://mirror.test', 'constructor'), undefined)
+  // Its own, in clear.
+  assert.equal(await plan('docker.io', 'http://registry-1.docker.io', 'docker.io'), undefined)
+  assert.equal(await plan('docker.io', 'http://registry-1.docker.io', 'registry-1.docker.io'), undefined)
+  // A login for that very host, or one that was configured for it, is meant for it.
+  assert.equal(await plan('docker.io', 'http://10.0.0.5:5000', '10.0.0.5:5000'), 'node')
+  assert.equal(await plan('x.test', 'https://mirror.test', 'mirror.test'), 'node')
+  const own = { username: 'other', password: 'x' }
+  assert.equal(await plan('docker.io', 'http://10.0.0.5:5000', 'docker.io', own), 'other')
 })
 
 test('many readers that need the same token cause one request for it', async () => {
@@ -181,6 +205,27 @@ test('a token service that stays broken is a failure of the origin, not a refusa
     { retries: 1 },
   )
   await assert.rejects(rig.registry.stat(KEY), (error: unknown) => errorCode(error) === 'ERR_UPSTREAM_STATUS')
+})
+
+test('the attempts of one operation are all there are, however its tokens fail', async () => {
+  await using rig = await openRig({
+    blobs,
+    auth: { kind: 'token' },
+    fault: ({ kind }) => (kind === 'token' ? { status: 503 } : undefined),
+  })
+  await assert.rejects(rig.registry.stat(KEY), (error: unknown) => errorCode(error) === 'ERR_UPSTREAM_STATUS')
+  assert.equal(rig.origin.count('token'), 4)
+  assert.deepEqual(rig.clock.sleeps, [50, 100, 200])
+})
+
+test('a token service that asks for patience is waited for ten seconds in all', async () => {
+  await using rig = await openRig({
+    blobs,
+    auth: { kind: 'token' },
+    fault: ({ kind }) => (kind === 'token' ? { status: 429, headers: { 'retry-after': '6' } } : undefined),
+  })
+  await assert.rejects(rig.registry.stat(KEY), (error: unknown) => errorCode(error) === 'ERR_UPSTREAM_STATUS')
+  assert.deepEqual(rig.clock.sleeps, [6_050])
 })
 
 test('answers of a token service that are no tokens are refused and never quoted', async () => {
@@ -339,10 +384,116 @@ test('a node credential that is no longer good leaves the registry’s challenge
   await using rig = await openRig({ blobs, auth: { kind: 'token', users, mayPull: onlyNode } }, NODE)
   await rig.registry.stat(KEY)
   rig.origin.auth.revokeTokens()
-  rig.origin.auth.options = { kind: 'token', users: {} }
+  rig.origin.auth.options = { kind: 'token', users: {}, mayPull: onlyNode }
   rig.clock.time += 3_600_000
   const { wwwAuthenticate } = await refusal(rig.registry.stat(KEY))
   assert.match(wwwAuthenticate[0]!, /^Bearer realm=/)
+})
+
+/** How often the node's password was sent. */
+function logins({ origin }: RegistryRig): number {
+  const sent = basic(NODE.username, NODE.password)
+  return origin.requests.filter(({ headers }) => headers.authorization === sent).length
+}
+
+function warnings({ log }: RegistryRig): number {
+  return log.lines.filter(line => /^(?:credential refused|no token to be had) /.test(line)).length
+}
+
+for (const status of [401, 403]) {
+  test(`public images can be had although the token service answers ${status} to the node’s credential`, async () => {
+    await using rig = await openRig({ blobs, auth: { kind: 'token' } }, NODE)
+    rig.origin.fault = ({ headers, kind }) =>
+      kind === 'token' && headers.authorization !== undefined ? { status } : undefined
+    assert.equal((await rig.registry.stat(KEY))?.visibility, 'public')
+    assert.ok((await readRange(rig.registry, DIGEST, { start: 5, end: 500 })).equals(BYTES.subarray(5, 500)))
+    assert.deepEqual(
+      rig.origin.requests.filter(({ kind }) => kind === 'token').map(({ headers }) => headers.authorization),
+      [basic(NODE.username, NODE.password), undefined],
+    )
+  })
+}
+
+test('a login that a token service refused is not tried again for a minute, and said so once a minute', async () => {
+  await using rig = await openRig({ blobs, auth: { kind: 'token', users: {}, mayPull: onlyNode } }, NODE)
+  for (let nth = 0; nth < 5; nth += 1) {
+    const { wwwAuthenticate } = await refusal(rig.registry.stat(KEY))
+    assert.match(wwwAuthenticate[0]!, /^Bearer realm=/)
+  }
+  assert.equal(logins(rig), 1)
+  assert.equal(warnings(rig), 1)
+  assert.match(rig.log.lines.join('\n'), /^credential refused .*answered 401/)
+
+  rig.clock.time += 59_000
+  await refusal(rig.registry.stat(KEY))
+  assert.equal(logins(rig), 1)
+  rig.clock.time += 2_000
+  await refusal(rig.registry.stat(KEY))
+  assert.equal(logins(rig), 2)
+  assert.equal(warnings(rig), 2)
+
+  rig.origin.auth.options = { kind: 'token', users, mayPull: onlyNode }
+  rig.clock.time += 61_000
+  assert.equal((await rig.registry.stat(KEY))?.visibility, 'shared', 'the password is right again')
+})
+
+test('a login that is refused for one repository is tried for another', async () => {
+  await using rig = await openRig({ blobs, auth: { kind: 'token', users, mayPull: onlyNode } }, NODE)
+  rig.origin.fault = ({ kind, url }) =>
+    kind === 'token' && url.includes('library%2Ftest') ? { status: 403 } : undefined
+  await refusal(rig.registry.stat(KEY))
+  assert.equal((await rig.registry.stat(keyOf(DIGEST, 'other/repository')))?.visibility, 'shared')
+  assert.equal(logins(rig), 2)
+})
+
+test('a login that a registry with Basic refused is not tried again for a minute', async () => {
+  await using rig = await openRig({ blobs, auth: { kind: 'basic', users: {} } }, NODE)
+  for (let nth = 0; nth < 5; nth += 1) {
+    assert.deepEqual((await refusal(rig.registry.stat(KEY))).wwwAuthenticate, ['Basic realm="scripted"'])
+  }
+  assert.equal(logins(rig), 1)
+  assert.equal(warnings(rig), 1)
+  rig.origin.auth.options = { kind: 'basic', users }
+  rig.clock.time += 61_000
+  assert.equal((await rig.registry.stat(KEY))?.visibility, 'shared')
+})
+
+test('readers that come while a login is being refused do not repeat it', async () => {
+  await using rig = await openRig({ blobs, auth: { kind: 'token', users: {} } }, NODE)
+  rig.origin.fault = ({ kind }) => (kind === 'token' ? { delayMs: 30 } : undefined)
+  const infos = await Promise.all(Array.from({ length: 6 }, () => rig.registry.stat(KEY)))
+  assert.deepEqual(new Set(infos.map(info => info?.visibility)), new Set(['public']))
+  assert.equal(rig.origin.count('token'), 2)
+})
+
+test('an anonymous token that has been revoked is replaced without another login', async () => {
+  await using rig = await openRig({ blobs, auth: { kind: 'token', users: {} } }, NODE)
+  await rig.registry.stat(KEY)
+  rig.origin.auth.revokeTokens()
+  assert.equal((await rig.registry.stat(KEY))?.visibility, 'public')
+  assert.equal(logins(rig), 1)
+  assert.equal(rig.origin.count('token'), 3)
+})
+
+test('a token service that fails in another way has not refused the login', async () => {
+  await using rig = await openRig({ blobs, auth: { kind: 'token', users } }, NODE)
+  for (const status of [400, 404]) {
+    rig.origin.fault = ({ kind }) => (kind === 'token' ? { status } : undefined)
+    const before = rig.origin.count('token')
+    await refusal(rig.registry.stat(KEY))
+    assert.equal(rig.origin.count('token'), before + 1, 'and nobody else is asked for')
+  }
+  rig.origin.fault = () => undefined
+  assert.equal((await rig.registry.stat(KEY))?.visibility, 'shared')
+})
+
+test('a realm that is not to be trusted is said so once a minute', async () => {
+  await using rig = await openRig({ blobs, auth: { kind: 'token', realm: 'https://evil.example/token' } })
+  for (let nth = 0; nth < 3; nth += 1) await refusal(rig.registry.stat(KEY))
+  assert.equal(warnings(rig), 1)
+  rig.clock.time += 60_000
+  await refusal(rig.registry.stat(KEY))
+  assert.equal(warnings(rig), 2)
 })
 
 test('a registry that repeats a credential does not get it into an error', async () => {

@@ -3,10 +3,10 @@ import { once } from 'node:events'
 import net, { type AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { errorCode, ShoalError, type ErrorCode } from '../../src/core/index.ts'
+import { errorCode, rangeLength, ShoalError, type ByteRange, type ErrorCode } from '../../src/core/index.ts'
 import { RegistryOrigin } from '../../src/upstream/index.ts'
 import { bytesOf, digestOf, generatedBlob, type Fault } from '../support/scripted-origin.ts'
-import { collect, DEFAULTS, keyOf, metric, openRig, readRange, testDeps, until } from './rig.ts'
+import { collect, DEFAULTS, keyOf, metric, openRig, readRange, testDeps, until, type RegistryRig } from './rig.ts'
 
 const SIZE = 900_000
 const BLOB = generatedBlob(SIZE, 11)
@@ -53,14 +53,57 @@ test('connections are used again after bodies that were read to their end', asyn
     await readRange(rig.registry, DIGEST, { start, end: start + 1_000 })
     await rig.registry.stat(keyOf(DIGEST))
   }
-  // Two, since a connection that has just ended an answer rests for one turn of the event loop.
-  assert.ok(rig.origin.connected <= 2, `${rig.origin.connected} connections`)
+  // Two for bodies and two for the rest, since a connection that has just ended an answer rests for one turn of the event loop.
+  assert.ok(rig.origin.connected <= 4, `${rig.origin.connected} connections`)
 })
 
 test('no more connections are opened to a host than allowed', async () => {
   await using rig = await openRig({ blobs, fault: () => ({ delayMs: 5 }) }, { maxConnections: 3 })
-  await Promise.all(Array.from({ length: 10 }, (_, nth) => readRange(rig.registry, DIGEST, { start: nth, end: 1_000 })))
+  await Promise.all(
+    Array.from({ length: 10 }, async (_, nth) => {
+      await Promise.all([
+        readRange(rig.registry, DIGEST, { start: nth, end: 1_000 }),
+        rig.registry.stat(keyOf(DIGEST, `repository-${nth}`)),
+      ])
+    }),
+  )
   assert.equal(rig.origin.mostRunning, 3)
+})
+
+test('bodies that nobody pulls keep nobody from tokens, sizes, manifests and listings', async () => {
+  const size = 64 * 2 ** 20
+  const digest = `sha256:${'d'.repeat(64)}`
+  const mediaType = 'application/vnd.oci.image.manifest.v1+json'
+  const manifest = { mediaType, body: Buffer.from('{}') }
+  const auth = { kind: 'token' } as const
+  for (const [maxConnections, forBodies] of [
+    [1, 1],
+    [2, 1],
+    [16, 12],
+  ] as const) {
+    await using rig = await openRig(
+      { blobs: new Map([[digest, generatedBlob(size, 6)]]), manifests: new Map([['latest', manifest]]), auth },
+      { maxConnections, retries: 0 },
+    )
+    const leave = new AbortController()
+    let held = 0
+    // As many as there may be connections: some get none, and wait for one.
+    const bodies = Array.from({ length: maxConnections }, async () => {
+      await rig.registry.open(keyOf(digest), { start: 0, end: size }, leave)
+      held += 1
+    })
+    try {
+      await until(() => held === forBodies, 'the connections for bodies are taken')
+      const soon = { signal: AbortSignal.timeout(5_000) }
+      const place = { registry: 'registry.test', repository: 'another/repository' }
+      assert.equal((await rig.registry.stat(keyOf(digest, place.repository), soon))?.size, size)
+      assert.equal((await rig.registry.getManifest({ ...place, reference: { tag: 'latest' } }, soon))?.size, 2)
+      assert.equal((await rig.registry.list({ ...place, listing: { kind: 'tags' }, query: '' }, soon)).status, 200)
+    } finally {
+      leave.abort(new Error('enough'))
+      await Promise.allSettled(bodies)
+    }
+  }
 })
 
 test('a body that is reset is resumed at the next byte, and nothing is sent twice', async () => {
@@ -244,6 +287,24 @@ test('an abort while waiting for the headers throws the reason', async () => {
   assert.equal(await metric(rig.metrics, 'shoal_upstream_requests_total', { outcome: 'aborted' }), 1)
 })
 
+test('an abort while waiting for a connection throws the reason, and nothing is asked for', async () => {
+  const size = 2 ** 26
+  const digest = `sha256:${'d'.repeat(64)}`
+  await using rig = await openRig({ blobs: new Map([[digest, generatedBlob(size, 2)]]) }, { maxConnections: 1 })
+  const body = await rig.registry.open(keyOf(digest), { start: 0, end: size })
+  const controller = new AbortController()
+  const reason = new Error('left')
+  const waiting = rig.registry.open(keyOf(digest), { start: 7, end: 9 }, controller)
+  controller.abort(reason)
+  await assert.rejects(waiting, thrown => thrown === reason)
+  assert.equal((await collect(body)).length, size)
+  await readRange(rig.registry, digest, { start: 0, end: 10 })
+  assert.deepEqual(
+    rig.origin.requests.map(({ headers }) => headers.range),
+    [`bytes=0-${size - 1}`, 'bytes=0-9'],
+  )
+})
+
 const LIES: [what: string, fault: Fault][] = [
   ['another range', { headers: { 'content-range': `bytes 11-110/${SIZE}` } }],
   ['a longer range', { headers: { 'content-range': `bytes 10-200/${SIZE}` } }],
@@ -317,6 +378,27 @@ test('a rangeless body that is resumed throws away what it had sent before', asy
     (await readRange(rig.registry, DIGEST, { start: 250_000, end: 600_000 })).equals(BYTES.subarray(250_000, 600_000)),
   )
   assert.equal(rig.origin.requests.length, 3)
+})
+
+test('a rangeless body that keeps breaking off is not read from its beginning for ever', async () => {
+  const size = 8 * 2 ** 20
+  const large = generatedBlob(size, 4)
+  const digest = `sha256:${'e'.repeat(64)}`
+  // Each connection gets 2 MiB further than the one before: enough to have earned the attempts back, were it not for all that was thrown away.
+  let connections = 0
+  await using rig = await openRig(
+    {
+      blobs: new Map([[digest, large]]),
+      fault: ({ headers }) => {
+        if (headers.range !== undefined && connections > 0) return { ignoreRange: true }
+        connections += 1
+        return { ignoreRange: true, reset: connections * 2 * 2 ** 20 }
+      },
+    },
+    { retries: 2 },
+  )
+  await assert.rejects(readRange(rig.registry, digest, { start: 0, end: size }), failsWith('ERR_UPSTREAM_TRANSPORT'))
+  assert.equal(connections, 3)
 })
 
 test('a rangeless body shorter than the range is an error', async () => {
@@ -409,6 +491,218 @@ test('a registry that tells the size in no way at all is an error', async () => 
   }
 })
 
+const HUGE = String(Number.MAX_SAFE_INTEGER)
+const HUGE_SIZES: [what: string, head: Fault, get: Fault][] = [
+  ['the length of an answer to HEAD', { headers: { 'content-length': HUGE } }, { status: 404 }],
+  ['a Content-Range', { status: 405 }, { headers: { 'content-range': `bytes 0-0/${HUGE}` } }],
+  ['the length of a whole body', { status: 405 }, { ignoreRange: true, headers: { 'content-length': HUGE } }],
+]
+
+for (const [what, head, get] of HUGE_SIZES) {
+  test(`a size that no blob has is refused in ${what}`, async () => {
+    await using rig = await openRig({ blobs, fault: ({ method }) => (method === 'HEAD' ? head : get) })
+    await assert.rejects(
+      rig.registry.stat(keyOf(DIGEST)),
+      failsWith('ERR_UPSTREAM_BODY', ({ details }) => details['size'] === Number.MAX_SAFE_INTEGER),
+    )
+  })
+}
+
+test('a blob has 2 TiB at most', async () => {
+  const [largest, larger] = [`sha256:${'1'.repeat(64)}`, `sha256:${'2'.repeat(64)}`]
+  const sizes = new Map([
+    [largest, generatedBlob(2 ** 41, 1)],
+    [larger, generatedBlob(2 ** 41 + 1, 1)],
+  ])
+  await using rig = await openRig({ blobs: sizes })
+  assert.equal((await rig.registry.stat(keyOf(largest)))?.size, 2 ** 41)
+  const begun = await rig.registry.begin(keyOf(largest), { start: 2 ** 41 - 9, end: Infinity })
+  assert.deepEqual(begun?.range, { start: 2 ** 41 - 9, end: 2 ** 41 })
+  assert.equal((await collect(begun.body)).length, 9)
+  await assert.rejects(rig.registry.stat(keyOf(larger)), failsWith('ERR_UPSTREAM_BODY'))
+  await assert.rejects(rig.registry.begin(keyOf(larger), { start: 0, end: 9 }), failsWith('ERR_UPSTREAM_BODY'))
+  await until(() => rig.origin.running === 0, 'nothing more is sent')
+})
+
+/** Begins at `start`, reads everything that was begun, and says what was asked of the origin for it. */
+async function begin(
+  rig: RegistryRig,
+  range: ByteRange,
+  digest = DIGEST,
+): Promise<{ bytes: Buffer; size: number; range: ByteRange; asked: (string | undefined)[] }> {
+  const before = rig.origin.requests.length
+  const begun = await rig.registry.begin(keyOf(digest), range)
+  assert.ok(begun !== undefined)
+  const bytes = await collect(begun.body)
+  const asked = rig.origin.requests
+    .slice(before)
+    .map(({ headers, method }) => (method === 'HEAD' ? method : headers.range))
+  assert.equal(bytes.length, rangeLength(begun.range))
+  return { bytes, asked, size: begun.info.size, range: begun.range }
+}
+
+test('the size and the first bytes of a blob come in one request', async () => {
+  await using rig = await openRig({ blobs, auth: { kind: 'token' } })
+  await rig.registry.stat(keyOf(DIGEST))
+  const part = await begin(rig, { start: 1_000, end: 5_000 })
+  assert.deepEqual(part.asked, ['bytes=1000-4999'])
+  assert.equal(part.size, SIZE)
+  assert.deepEqual(part.range, { start: 1_000, end: 5_000 })
+  assert.ok(part.bytes.equals(BYTES.subarray(1_000, 5_000)))
+  const rest = await begin(rig, { start: SIZE - 10, end: Infinity })
+  assert.equal(rest.asked.length, 1)
+  assert.deepEqual(rest.range, { start: SIZE - 10, end: SIZE })
+  assert.ok(rest.bytes.equals(BYTES.subarray(-10)))
+  assert.equal(rig.registry.readsWhole(), false)
+})
+
+test('an absent blob cannot be begun', async () => {
+  await using rig = await openRig({ blobs })
+  assert.equal(await rig.registry.begin(keyOf(`sha256:${'0'.repeat(64)}`), { start: 0, end: 10 }), undefined)
+  assert.equal(rig.origin.requests.length, 1)
+})
+
+test('what is begun beyond the end of a blob is nothing, and the size', async () => {
+  await using rig = await openRig({ blobs })
+  const beyond = await begin(rig, { start: SIZE, end: SIZE + 10 })
+  assert.deepEqual(beyond.range, { start: SIZE, end: SIZE })
+  assert.equal(beyond.size, SIZE)
+  const far = await begin(rig, { start: Number.MAX_SAFE_INTEGER, end: Infinity })
+  assert.deepEqual(far.range, { start: SIZE, end: SIZE })
+  assert.deepEqual(far.asked, ['HEAD'], 'offsets that servers may not be able to count are not sent')
+})
+
+test('an empty blob is begun where there is nothing to send', async () => {
+  const empty = digestOf(Buffer.alloc(0))
+  await using rig = await openRig({ blobs: new Map([[empty, Buffer.alloc(0)]]) })
+  const begun = await begin(rig, { start: 0, end: Infinity }, empty)
+  assert.equal(begun.size, 0)
+  assert.deepEqual(begun.range, { start: 0, end: 0 })
+  assert.deepEqual(begun.asked, [`bytes=0-${2 ** 41 - 1}`, 'HEAD'])
+})
+
+test('where a ranged answer does not tell the size, it is asked for', async () => {
+  await using rig = await openRig({
+    blobs,
+    fault: ({ method }) => (method === 'GET' ? { headers: { 'content-range': 'bytes 10-109/*' } } : undefined),
+  })
+  const begun = await begin(rig, { start: 10, end: 110 })
+  assert.equal(begun.size, SIZE)
+  assert.ok(begun.bytes.equals(BYTES.subarray(10, 110)))
+  assert.deepEqual(begun.asked, ['bytes=10-109', 'HEAD', 'bytes=10-109'])
+})
+
+test('where Range is ignored, a blob is begun from its beginning, and is better read as a whole for a while', async () => {
+  await using rig = await openRig({ blobs, fault: () => ({ ignoreRange: true }) })
+  assert.equal(rig.registry.readsWhole(), false)
+  const first = await begin(rig, { start: 1_000, end: 2_000 })
+  assert.equal(first.size, SIZE)
+  assert.ok(first.bytes.equals(BYTES.subarray(1_000, 2_000)))
+  assert.equal(first.asked.at(-1), undefined)
+  assert.equal(rig.registry.readsWhole(), true)
+
+  const second = await begin(rig, { start: 0, end: 500 })
+  assert.deepEqual(second.asked, [undefined], 'what is known of the host saves requests')
+  assert.deepEqual(second.range, { start: 0, end: 500 })
+  assert.ok(second.bytes.equals(BYTES.subarray(0, 500)))
+  const third = await begin(rig, { start: 700_000, end: Infinity })
+  assert.deepEqual(third.asked, [undefined])
+  assert.ok(third.bytes.equals(BYTES.subarray(700_000)))
+
+  rig.clock.time += 10 * 60_000 + 1
+  assert.equal(rig.registry.readsWhole(), false)
+})
+
+test('a small blob that comes whole is as good as its range', async () => {
+  await using rig = await openRig({ blobs, fault: () => ({ ignoreRange: true }) })
+  const begun = await begin(rig, { start: 0, end: Infinity })
+  assert.equal(begun.asked.length, 1)
+  assert.ok(begun.bytes.equals(BYTES))
+  assert.equal(rig.registry.readsWhole(), false)
+})
+
+test('a blob with a content coding cannot be begun', async () => {
+  await using rig = await openRig({ blobs })
+  for (const method of ['GET', undefined]) {
+    rig.origin.fault = seen => (method === undefined || seen.method === method ? { encoding: 'gzip' } : undefined)
+    const work = rig.registry.begin(keyOf(DIGEST), { start: 0, end: 10 })
+    await assert.rejects(work, failsWith('ERR_UPSTREAM_BODY'))
+    await until(() => rig.origin.running === 0, 'nothing more is sent')
+  }
+})
+
+test('a body that was begun and breaks off is resumed at the next byte', async () => {
+  await using rig = await openRig({
+    blobs,
+    fault: ({ nth }) => (nth === 0 ? { reset: 200_000 } : nth === 1 ? { truncateAfter: 100_000 } : undefined),
+  })
+  const begun = await begin(rig, { start: 1_000, end: Infinity })
+  assert.ok(begun.bytes.equals(BYTES.subarray(1_000)))
+  assert.equal(begun.asked.length, 3)
+  const [first, second, third] = begun.asked.map(range => Number(/^bytes=(\d+)-/.exec(range ?? '')?.[1]))
+  assert.equal(first, 1_000)
+  assert.ok(second! > 1_000 && second! <= 201_000)
+  assert.equal(third, second! + 100_000)
+})
+
+test('a body that was begun and stays short is an error', async () => {
+  await using rig = await openRig({ blobs, fault: ({ nth }) => ({ truncateAfter: nth === 0 ? 100_000 : 0 }) })
+  const begun = await rig.registry.begin(keyOf(DIGEST), { start: 0, end: Infinity })
+  assert.equal(begun?.info.size, SIZE)
+  await assert.rejects(
+    collect(begun.body),
+    failsWith('ERR_UPSTREAM_BODY', ({ details }) => details['missing'] === SIZE - 100_000),
+  )
+})
+
+test('beginning and resuming share their attempts', async () => {
+  await using rig = await openRig(
+    { blobs, fault: ({ nth }) => (nth === 0 ? { status: 503 } : { reset: 10 }) },
+    { retries: 1 },
+  )
+  const begun = await rig.registry.begin(keyOf(DIGEST), { start: 0, end: Infinity })
+  await assert.rejects(collect(begun?.body), failsWith('ERR_UPSTREAM_TRANSPORT'))
+  assert.equal(rig.origin.requests.length, 2)
+})
+
+test('another range than the one to begin with is asked for again, and then not trusted', async () => {
+  const wrong: Fault = { headers: { 'content-range': `bytes 11-110/${SIZE}` } }
+  await using rig = await openRig({ blobs, fault: ({ nth }) => (nth === 0 ? wrong : undefined) })
+  const begun = await begin(rig, { start: 10, end: 110 })
+  assert.ok(begun.bytes.equals(BYTES.subarray(10, 110)))
+  rig.origin.fault = ({ method }) => (method === 'GET' ? wrong : undefined)
+  const work = rig.registry.begin(keyOf(DIGEST), { start: 10, end: 110 })
+  await assert.rejects(work, failsWith('ERR_UPSTREAM_BODY'))
+  await until(() => rig.origin.running === 0, 'nothing more is sent')
+})
+
+test('a length that contradicts the range to begin with is not trusted', async () => {
+  await using rig = await openRig({
+    blobs,
+    fault: ({ method }) => (method === 'GET' ? { headers: { 'content-length': '99' } } : undefined),
+  })
+  const work = rig.registry.begin(keyOf(DIGEST), { start: 10, end: 110 })
+  await assert.rejects(work, failsWith('ERR_UPSTREAM_BODY'))
+})
+
+test('a body that was begun ends when its reader leaves, and when it aborts', async () => {
+  const size = 2 ** 30
+  const digest = `sha256:${'f'.repeat(64)}`
+  await using rig = await openRig({ blobs: new Map([[digest, generatedBlob(size, 2)]]) })
+  const left = await rig.registry.begin(keyOf(digest), { start: 0, end: Infinity })
+  for await (const piece of left!.body) {
+    assert.ok(piece.length > 0)
+    break
+  }
+  await until(() => rig.origin.running === 0, 'the origin has stopped sending')
+  const controller = new AbortController()
+  const reason = new Error('left')
+  const begun = await rig.registry.begin(keyOf(digest), { start: 0, end: Infinity }, controller)
+  controller.abort(reason)
+  await assert.rejects(collect(begun?.body), thrown => thrown === reason)
+  await until(() => rig.origin.running === 0, 'the origin has stopped sending')
+})
+
 test('a registry below a path and on an IPv6 address is asked there', async () => {
   await using rig = await openRig({ blobs, prefix: '/mirror/docker', address: '::1' })
   assert.ok((await readRange(rig.registry, DIGEST, { start: 3, end: 33 })).equals(BYTES.subarray(3, 33)))
@@ -420,6 +714,7 @@ test('a name that is none never reaches the registry', async () => {
   const key = { ...keyOf(DIGEST), repository: '../../etc' }
   await assert.rejects(rig.registry.stat(key), failsWith('ERR_NAME_INVALID'))
   await assert.rejects(rig.registry.open(key, { start: 0, end: 1 }), failsWith('ERR_NAME_INVALID'))
+  await assert.rejects(rig.registry.begin(key, { start: 0, end: 1 }), failsWith('ERR_NAME_INVALID'))
   assert.equal(rig.origin.requests.length, 0)
 })
 

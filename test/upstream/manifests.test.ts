@@ -6,11 +6,13 @@ import {
   MAX_LISTING_BYTES,
   MAX_MANIFEST_BYTES,
   parseReference,
+  type Digest,
+  type DigestAlgorithm,
   type ErrorCode,
   type ManifestKey,
 } from '../../src/core/index.ts'
 import { rewriteLinks } from '../../src/upstream/listing.ts'
-import { sniffManifestType } from '../../src/upstream/manifests.ts'
+import { sniffManifestType, verifyManifest } from '../../src/upstream/manifests.ts'
 import { digestOf, type Fault } from '../support/scripted-origin.ts'
 import { asDigest, openRig, REPOSITORY, type RegistryRig } from './rig.ts'
 
@@ -235,4 +237,19 @@ test('the link of a listing is rewritten on its way', async () => {
     (await rig.registry.list(request)).headers['link'],
     `</v2/${REPOSITORY}/tags/list?n=1&last=a>; rel="next"`,
   )
+})
+
+test('a body is hashed once for every name that it goes by', () => {
+  const hashed: string[] = []
+  const hash = (body: Uint8Array, algorithm: DigestAlgorithm): Digest => {
+    hashed.push(algorithm)
+    return asDigest(digestOf(body, algorithm))
+  }
+  const [short, long] = [asDigest(DIGEST), asDigest(DIGEST_512)]
+  assert.equal(verifyManifest(BODY, [short, short], 'registry.test', hash), short)
+  assert.deepEqual(hashed.splice(0), ['sha256'])
+  assert.equal(verifyManifest(BODY, [long, short], 'registry.test', hash), long)
+  assert.deepEqual(hashed.splice(0), ['sha512', 'sha256'])
+  assert.equal(verifyManifest(BODY, [undefined, undefined], 'registry.test', hash), short)
+  assert.deepEqual(hashed, ['sha256'])
 })

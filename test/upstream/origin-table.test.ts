@@ -87,6 +87,17 @@ test('credentials come from the docker config', async () => {
   assert.equal((await table.get('registry.test')?.stat(keyOf(DIGEST)))?.visibility, 'shared')
 })
 
+test('a login for Docker Hub does not go to whoever is called docker.io', async () => {
+  await using origin = await startScriptedOrigin({ blobs, auth: { kind: 'basic', users: { node: 'pass:word' } } })
+  const file = path.join(directory, 'hub.json')
+  const hub = { auth: basic('node', 'pass:word').slice(6) }
+  await fs.writeFile(file, JSON.stringify({ auths: { 'https://index.docker.io/v1/': hub } }))
+  const registries = { 'docker.io': { host: origin.url, tls: TLS } }
+  await using table = await OriginTable.open(testDeps(), optionsOf({ registries, dockerConfig: file }))
+  await assert.rejects(table.get('docker.io')!.stat(keyOf(DIGEST)), failsWith('ERR_UPSTREAM_AUTH'))
+  assert.ok(origin.requests.every(({ headers }) => headers.authorization === undefined))
+})
+
 test('what cannot be used is an error of the configuration that never repeats a password', async () => {
   const layout = await makeOciLayout(path.join(directory, 'twice'), { layers: [1] })
   const wrong: [Partial<OriginTableOptions>, string][] = [
@@ -171,12 +182,17 @@ test('a certificate file that has been replaced, or a new password, is taken up 
   await table.reload(optionsOf({ registries: { 'x.test': login } }))
   const second = table.get('x.test')
   assert.notEqual(second, first)
-  await fs.writeFile(dockerConfig, JSON.stringify({ auths: { 'x.test': { auth: basic('other', 'pass').slice(6) } } }))
+  await fs.writeFile(
+    dockerConfig,
+    JSON.stringify({ auths: { [origin.host]: { auth: basic('other', 'pass').slice(6) } } }),
+  )
   await table.reload(optionsOf({ registries: { 'x.test': login } }))
   assert.equal(table.get('x.test'), second, 'the options come before the docker config')
   await table.reload(optionsOf({ registries: { 'x.test': entry } }))
-  assert.notEqual(table.get('x.test'), first)
+  const third = table.get('x.test')
   await fs.writeFile(dockerConfig, '{}')
+  await table.reload(optionsOf({ registries: { 'x.test': entry } }))
+  assert.notEqual(table.get('x.test'), third, 'a login that is gone from the docker config')
 })
 
 test('a bad reload changes nothing', async () => {

@@ -17,6 +17,24 @@ const ALLOWED: [realm: string, registry: string, why: string][] = [
   ['http://127.0.0.1:5001/token', 'http://127.0.0.1:5000/v2/', 'plain http where the registry is plain http'],
   ['http://localhost:5001/token', 'https://localhost:5000/v2/', 'plain http on this machine'],
   ['https://[::1]:5001/token', 'https://[::1]/v2/', 'the same IPv6 address'],
+  ['https://corp.jfrog.io/token', 'https://corp.jfrog.io/v2/', 'the very host, below a shared suffix'],
+  ['https://us-docker.pkg.dev/v2/token', 'https://us-docker.pkg.dev/v2/', 'the very host, below a shared suffix'],
+  ...[
+    ['dockerauth.cn-hangzhou', 'registry.cn-hangzhou'],
+    ['dockerauth.cn-hangzhou', 'registry.cn-shanghai'],
+    ['dockerauth.cn-hangzhou', 'registry'],
+    ['dockerauth', 'registry.cn-shanghai'],
+    ['dockerauth.ap-southeast-1', 'registry-intl.ap-southeast-1'],
+    ['dockerauth-vpc.cn-beijing', 'registry-vpc.cn-beijing'],
+    ['dockerauth-cn-zhangjiakou', 'registry.cn-zhangjiakou'],
+    ['dockerauth-ee.cn-hangzhou', 'corp-registry.cn-hangzhou.cr'],
+    ['dockerauth.cn-hangzhou', 'crpi-0a1b2c.cn-hangzhou.personal.cr'],
+    ['dockerauth.cn-hangzhou', 'registry-cn-hangzhou.ack'],
+  ].map(([realm = '', registry = '']): [string, string, string] => [
+    `https://${realm}.aliyuncs.com/auth`,
+    `https://${registry}.aliyuncs.com/v2/`,
+    'the token service of a cloud for its registries',
+  ]),
 ]
 
 const REFUSED: [realm: string, registry: string, why: string][] = [
@@ -27,6 +45,25 @@ const REFUSED: [realm: string, registry: string, why: string][] = [
   ['https://evil.co.uk/token', 'https://registry.shop.co.uk/v2/', 'another site below a two-part suffix'],
   ['https://evil.azurecr.io/token', 'https://corp.azurecr.io/v2/', 'another customer of a shared suffix'],
   ['https://evil.s3.amazonaws.com/', 'https://1.dkr.ecr.us-east-1.amazonaws.com/v2/', 'a bucket is not the registry'],
+  ['https://evil.oss-cn-hangzhou.aliyuncs.com/', 'https://registry.cn-hangzhou.aliyuncs.com/v2/', 'a bucket'],
+  ['https://dockerauth.oss-cn-hangzhou.aliyuncs.com/', 'https://registry.cn-hangzhou.aliyuncs.com/v2/', 'a bucket'],
+  ['https://dockerauth-x.cn-hangzhou.cr.aliyuncs.com/', 'https://registry.cn-hangzhou.aliyuncs.com/v2/', 'a customer'],
+  [
+    'https://evil-registry.cn-hangzhou.cr.aliyuncs.com/',
+    'https://a-registry.cn-hangzhou.cr.aliyuncs.com/v2/',
+    'another',
+  ],
+  [
+    'https://dockerauth.cn-hangzhou.aliyuncs.com/',
+    'https://x.oss-cn-hangzhou.aliyuncs.com/v2/',
+    'no registry of that cloud',
+  ],
+  [
+    'https://dockerauth.cn-hangzhou.aliyuncs.com.evil.example/',
+    'https://registry.cn-hangzhou.aliyuncs.com/v2/',
+    'a label',
+  ],
+  ['http://dockerauth.cn-hangzhou.aliyuncs.com/', 'https://registry.cn-hangzhou.aliyuncs.com/v2/', 'plain http'],
   ['https://10.0.0.6/token', 'https://10.0.0.5/v2/', 'another address'],
   ['https://127.0.0.1/token', 'https://registry.corp.test/v2/', 'an address of this machine'],
   ['https://[::2]/token', 'https://[::1]/v2/', 'another IPv6 address'],
@@ -37,6 +74,38 @@ const REFUSED: [realm: string, registry: string, why: string][] = [
   ['/token', 'https://ghcr.io/v2/', 'no URL'],
   ['', 'https://ghcr.io/v2/', 'nothing'],
 ]
+
+/** Each name below one of these is another customer's. */
+const SHARED = [
+  'aliyuncs.com',
+  'amazonaws.com.cn',
+  'blob.core.windows.net',
+  'cloudfront.net',
+  'digitaloceanspaces.com',
+  'github.io',
+  'herokuapp.com',
+  'jfrog.io',
+  'netlify.app',
+  'nyc3.digitaloceanspaces.com',
+  'pages.dev',
+  'pkg.dev',
+  'run.app',
+  's3.amazonaws.com',
+  's3.eu-west-1.amazonaws.com',
+  's3.wasabisys.com',
+  'vercel.app',
+  'web.app',
+]
+
+test('below a suffix that customers share, only the very same host is trusted', () => {
+  for (const suffix of SHARED) {
+    const registry = `https://corp.${suffix}/v2/`
+    assert.ok(isTrusted(`https://corp.${suffix}/token`, registry), suffix)
+    assert.ok(!isTrusted(`https://evil.${suffix}/token`, registry), suffix)
+    assert.ok(!isTrusted(`https://evil.corp.${suffix}/token`, registry), suffix)
+    assert.ok(!isTrusted(`https://${suffix}/token`, registry), suffix)
+  }
+})
 
 test('tokens are asked for on the registry’s own site and at known realms', () => {
   for (const [realm, registry, why] of ALLOWED)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { errorCode } from '../../src/core/index.ts'
 import { RedirectMemory, resolveRedirect } from '../../src/upstream/redirects.ts'
-import { openRig, readRange, spelled, TestClock, type RegistryRig } from './rig.ts'
+import { openRig, readRange, spelled, TestClock, until, type RegistryRig } from './rig.ts'
 import { basic, bytesOf, digestOf, generatedBlob, startScriptedOrigin } from '../support/scripted-origin.ts'
 
 const BLOB = generatedBlob(700_000, 3)
@@ -10,9 +10,11 @@ const BYTES = bytesOf(BLOB)
 const DIGEST = digestOf(BLOB)
 const LOGIN = { username: 'node', password: 'the-password-of-the-node' }
 const FROM = new URL('https://registry.test/v2/x/blobs/y?a=b')
+const SECURE = { registry: new URL('https://registry.test/v2/') }
+const PLAIN = { registry: new URL('http://registry.test/v2/') }
 
 test('a Location is resolved against where it came from', () => {
-  const resolve = (location: string): string => resolveRedirect(FROM, 307, location, { mayBePlain: false }).href
+  const resolve = (location: string): string => resolveRedirect(FROM, 307, location, SECURE).href
   assert.equal(resolve('/other?q'), 'https://registry.test/other?q')
   assert.equal(resolve('z'), 'https://registry.test/v2/x/blobs/z')
   assert.equal(resolve('//cdn.test/z'), 'https://cdn.test/z')
@@ -20,9 +22,9 @@ test('a Location is resolved against where it came from', () => {
 })
 
 test('a redirect to plain http is followed only for registries that are plain themselves', () => {
-  assert.equal(resolveRedirect(FROM, 307, 'http://cdn.test/', { mayBePlain: true }).href, 'http://cdn.test/')
+  assert.equal(resolveRedirect(FROM, 307, 'http://cdn.test/', PLAIN).href, 'http://cdn.test/')
   assert.throws(
-    () => resolveRedirect(FROM, 307, 'http://cdn.test/?sig=secret', { mayBePlain: false }),
+    () => resolveRedirect(FROM, 307, 'http://cdn.test/?sig=secret', SECURE),
     (error: unknown) => errorCode(error) === 'ERR_UPSTREAM_STATUS' && !spelled(error).includes('secret'),
   )
 })
@@ -30,11 +32,79 @@ test('a redirect to plain http is followed only for registries that are plain th
 test('a redirect to nowhere, or to another protocol, is an error', () => {
   for (const location of [undefined, 'https://', 'file:///etc/passwd', 'data:text/plain,x']) {
     assert.throws(
-      () => resolveRedirect(FROM, 302, location, { mayBePlain: true }),
+      () => resolveRedirect(FROM, 302, location, PLAIN),
       (error: unknown) => errorCode(error) === 'ERR_UPSTREAM_STATUS',
       String(location),
     )
   }
+})
+
+const LOOPBACK = [
+  'http://127.0.0.1:8080/',
+  'http://127.9.9.9/',
+  'http://2130706433/',
+  'http://0x7f.1/',
+  'http://127.0.0.1./',
+  'http://0.0.0.0:8080/',
+  'http://[::1]/',
+  'http://[::]/',
+  'http://[::ffff:127.0.0.1]/',
+  'http://localhost:8080/',
+  'http://LOCALHOST./',
+  'http://x.localhost/',
+]
+const LINK_LOCAL = [
+  'http://169.254.169.254/latest/meta-data/',
+  'http://[::ffff:169.254.169.254]/',
+  'http://[fe80::1]/',
+  'http://[febf::1]/',
+]
+const ELSEWHERE = [
+  'http://10.0.0.5/',
+  'http://128.0.0.1/',
+  'http://169.255.0.1/',
+  'http://[fec0::1]/',
+  'http://mylocalhost/',
+]
+
+function leadsTo(location: string, registry: string): boolean {
+  try {
+    return resolveRedirect(FROM, 307, location, { registry: new URL(registry) }).href === new URL(location).href
+  } catch (error: unknown) {
+    assert.equal(errorCode(error), 'ERR_UPSTREAM_STATUS')
+    return false
+  }
+}
+
+test('a redirect to this machine, or to its link, is followed only for registries that are there themselves', () => {
+  for (const location of [...LOOPBACK, ...LINK_LOCAL]) {
+    const secure = location.replace('http:', 'https:')
+    assert.ok(!leadsTo(location, 'http://registry.test/v2/'), location)
+    assert.ok(!leadsTo(location, 'http://10.0.0.5:5000/v2/'), location)
+    assert.ok(!leadsTo(secure, 'https://registry.test/v2/'), secure)
+  }
+  for (const location of LOOPBACK) {
+    assert.ok(leadsTo(location, 'http://localhost:5000/v2/'), location)
+    assert.ok(leadsTo(location, 'http://[::1]:5000/v2/'), location)
+    assert.ok(!leadsTo(location, 'http://169.254.0.9/v2/'), location)
+  }
+  for (const location of LINK_LOCAL) {
+    assert.ok(leadsTo(location, 'http://169.254.0.9/v2/'), location)
+    assert.ok(!leadsTo(location, 'http://127.0.0.1:5000/v2/'), location)
+  }
+  for (const location of ELSEWHERE) assert.ok(leadsTo(location, 'http://registry.test/v2/'), location)
+})
+
+test('a registry that redirects to the link of its clients is not followed', async () => {
+  await using rig = await openRig({
+    fault: () => ({ status: 307, headers: { location: 'http://169.254.169.254/latest/meta-data/?sig=secret' } }),
+  })
+  await assert.rejects(readRange(rig.registry, DIGEST, { start: 0, end: 10 }), (error: unknown) => {
+    assert.equal(errorCode(error), 'ERR_UPSTREAM_STATUS')
+    assert.match(spelled(error), /link-local/)
+    return !spelled(error).includes('secret')
+  })
+  assert.equal(rig.origin.requests.length, 1)
 })
 
 test('the end of a redirect is remembered for three minutes at most', () => {
@@ -187,6 +257,22 @@ test('a failure at the end of a redirect undoes the memory of it as well', async
   rig.cdn.fault = ({ nth }) => (nth === 1 ? { status: 500 } : undefined)
   await readRange(rig.registry, DIGEST, { start: 0, end: 10 })
   assert.equal(rig.origin.count('blob'), asked + 1)
+})
+
+test('a caller that leaves does not take the signed URL along', async () => {
+  await using rig = await openWithCdn()
+  await readRange(rig.registry, DIGEST, { start: 0, end: 10 })
+  const asked = rig.origin.count('blob')
+  rig.cdn.fault = () => ({ delayMs: 2_000 })
+  const controller = new AbortController()
+  const reason = new Error('left')
+  const reading = readRange(rig.registry, DIGEST, { start: 0, end: 10 }, { signal: controller.signal })
+  await until(() => rig.cdn.count('signed') === 2, 'the request has arrived')
+  controller.abort(reason)
+  await assert.rejects(reading, thrown => thrown === reason)
+  rig.cdn.fault = () => undefined
+  await readRange(rig.registry, DIGEST, { start: 0, end: 10 })
+  assert.equal(rig.origin.count('blob'), asked)
 })
 
 test('no signed query reaches the log', async () => {
