@@ -26,11 +26,12 @@ export const DISTANT = { name: 'distant', delayMs: 20, bytesPerSecond: 40e6 }
 
 /**
  * The large blob, directly from the origin and through a Shoal that has just started with an empty state, in turns. Before the clock starts
- * Shoal is asked for another, tiny blob, because that is how pulls go: the manifest and the config come first.
+ * Shoal is asked for another, tiny blob and for one of 16 MiB, because that is how pulls go: the manifest, the config and other layers come
+ * first, and a daemon runs for days.
  */
 export async function measureCold(
   origin: { readonly name: string; readonly url: string },
-  { large, tiny }: BenchBlobs,
+  { large, small, tiny }: BenchBlobs,
   options: ColdOptions,
 ): Promise<readonly ColdResult[]> {
   // The origin's file is in the page cache from here on, for either way.
@@ -50,7 +51,7 @@ export async function measureCold(
 
   async function throughShoal(): Promise<{ firstByteMs: number; totalMs: number }> {
     await using shoal = await startMirror(origin.url)
-    await timedGet(shoal.mirror + blobPath(tiny), tiny.size)
+    for (const blob of [tiny, ...small.slice(0, 1)]) await timedGet(shoal.mirror + blobPath(blob), blob.size)
     const answer = await timedGet(shoal.mirror + blobPath(large), large.size)
     const cache = headerOf(answer.head, 'x-cache')
     if (cache !== 'miss') throw new Error(`a fresh Shoal said X-Cache: ${String(cache)}`)

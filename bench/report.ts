@@ -47,7 +47,8 @@ Medians over the rounds, in which the servers take turns; in parentheses the lea
 RSS and CPU time are those of the server (for nginx of all its processes); 1 GB is 10^9 bytes.`
 
 const COLD_PROSE = `One blob of 256 MiB over a new connection, directly from the origin and through a Shoal with an empty state, in turns; medians, in parentheses the
-least and the most. Shoal has just started and has been asked for one blob of 4 KiB before, as a pull asks for the manifest and the config first.
+least and the most. Shoal has just started and has been asked for one blob of 4 KiB and one of 16 MiB before, as a pull asks for the config and other
+layers first.
 "${DISTANT.name}" is an origin that answers ${DISTANT.delayMs} ms late and sends ${DISTANT.bytesPerSecond / 1e6} MB/s on each connection. Client, Shoal and origin share the machine's cores.`
 
 function renderMachine({ machine, command }: Results): string {
