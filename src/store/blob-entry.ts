@@ -452,7 +452,11 @@ export class BlobEntry implements StoredBlob, BatchMember {
     // A block may have been dropped since the verdict.
     if (verdict.kind === 'proven' && this.#presentBytes === this.size) {
       this.#state = 'complete'
-      void this.#context.proofs.track(this.#context.tasks.track(this.#flush()))
+      const { batch, proofs, tasks } = this.#context
+      // Never rejects.
+      void proofs.track(tasks.track(this.#flush()))
+      // Whoever hears that the blob is complete finds it again after a kill, its blocks at least.
+      await batch.flush()
     } else if (verdict.kind === 'disproven') this.#quarantine(verdict.actual)
     else if (verdict.kind === 'lost') this.#onLost()
   }

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
+import path from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import Database from 'better-sqlite3'
 import { WrongBytesError, compareBlob } from '../support/client.ts'
 import { digestOf, generatedBlob, type BlobContent } from '../support/generated-blob.ts'
 import { startScriptedOrigin } from '../support/scripted-origin.ts'
 import { startShoal, type ShoalProcess } from '../support/shoal.ts'
 import { temporaryDirectory } from '../support/tools.ts'
+import { until } from '../support/until.ts'
 
 const KILLS = 50
 const CLIENTS = 4
@@ -37,6 +40,16 @@ async function readUntilDead(
     }
   }
   return bytes
+}
+
+/** Blobs that the index, as another process reads it, calls complete. */
+function completeBlobs(state: string): number {
+  const index = new Database(path.join(state, 'index.db'), { readonly: true })
+  try {
+    return index.prepare("SELECT count(*) FROM blob WHERE state = 'complete'").pluck().get() as number
+  } finally {
+    index.close()
+  }
 }
 
 /** The same sequence for the same seed (mulberry32), so that a failure can be run again. */
@@ -85,6 +98,8 @@ test(`${KILLS} kills under load: no wrong byte is ever served, and what was comp
   await using filling = await startShoal({ config, directory: directory.path })
   for (const { digest, content } of blobs)
     assert.equal(await compareBlob({ mirror: filling.mirror, digest }, content), content.size)
+  // Complete is what the index on the disk says is complete; until then a kill may cost blocks, never correctness.
+  await until(() => completeBlobs(filling.state) === blobs.length)
   await filling.kill9()
   await origin.close()
   await using shoal = await startShoal({ config, directory: directory.path })

@@ -105,17 +105,17 @@ test('flush() writes everything, however much, and every change once', async () 
 test('flush() waits for what waited when it was called, however much comes meanwhile', async () => {
   await using at = setup()
   const [one, two] = [member(1), member(2)]
-  let flushed = false
+  const flush = { done: false }
   at.batch.note(one, 1)
   at.batch.put('a', placeOf('a'))
-  const flushing = at.batch.flush().then(done => (flushed = done))
-  for (let turn = 0; turn < 100 && !flushed; turn += 1) {
+  const flushing = at.batch.flush().then(done => (flush.done = done))
+  for (let turn = 0; turn < 100 && !flush.done; turn += 1) {
     at.batch.note(one, turn)
     at.batch.note(two)
     at.batch.put(`late ${turn}`, placeOf('b'))
     await new Promise(setImmediate)
   }
-  assert.equal(flushed, true)
+  assert.equal(flush.done, true)
   assert.ok(at.batch.rows > 0)
   await flushing
 })

@@ -192,9 +192,9 @@ test('many small blobs leave a few at a time', async () => {
   for (let seed = 1; seed <= 100; seed += 1) blobs.push(await putWhole(store, contentOf(100, seed)))
   let most = 0
   let before = store.stats().blobs
-  let done = false
-  const collecting = store.collect(10 * 100).finally(() => (done = true))
-  while (!done) {
+  const run = { done: false }
+  const collecting = store.collect(10 * 100).finally(() => (run.done = true))
+  while (!run.done) {
     await new Promise(setImmediate)
     most = Math.max(most, before - store.stats().blobs)
     before = store.stats().blobs

@@ -28,9 +28,9 @@ test('a sweep over many names lets others run', async () => {
   const sweeper = new Sweeper({ index, disk, files, tasks: new Tasks(), log: silentLogger, isOpen: () => true })
   let most = 0
   let before = 0
-  let done = false
-  const sweeping = sweeper.sweep().finally(() => (done = true))
-  while (!done) {
+  const run = { done: false }
+  const sweeping = sweeper.sweep().finally(() => (run.done = true))
+  while (!run.done) {
     await new Promise(setImmediate)
     most = Math.max(most, lookups - before)
     before = lookups
