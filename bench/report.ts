@@ -41,7 +41,7 @@ export function renderReport(results: Results): string {
   return `${sections.join('\n\n')}\n`
 }
 
-const WARM_PROSE = `Random aligned ranges over one blob of 256 MiB and four of 16 MiB, all in the cache and in the page cache, asked for by \`wrk\` with one thread on
+const WARM_PROSE = `Random aligned ranges over one blob of 256 MiB and four of 16 MiB, all in the cache and in the page cache, asked for by \`wrk\` with one thread on the last processor of
 the same machine. \`nginx\`: one worker, \`proxy_cache\` with slices of 1 MiB, \`sendfile\`, \`open_file_cache\`, in front of docker-registry.
 Medians over the rounds, in which the servers take turns; in parentheses the least and the most. "of nginx" is the throughput against nginx's.
 RSS and CPU time are those of the server (for nginx of all its processes); 1 GB is 10^9 bytes.`
