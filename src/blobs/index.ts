@@ -13,4 +13,4 @@ export {
   type ManifestReaderDeps,
   type ManifestReaderOptions,
 } from './manifest-reader.ts'
-export type { Sources } from './sources.ts'
+export { originOrThrow, type Sources } from './sources.ts'

@@ -92,6 +92,12 @@ export interface Manifest extends ManifestInfo {
   readonly body: Uint8Array
 }
 
+/**
+ * Bytes. A larger blob is a lie, and would cost whoever plans for it: its block map alone takes more than 56 MiB. No registry takes layers
+ * anywhere near as large.
+ */
+export const MAX_BLOB_BYTES = 2 * 1024 ** 4
+
 /** Larger manifests are refused (the distribution spec asks registries to accept 4 MiB). */
 export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 

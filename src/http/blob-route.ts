@@ -48,6 +48,8 @@ export function askedBlob(
 
 /** Below this, copying the bytes costs less than a second system call. */
 const MIN_SENDFILE_BYTES = 16 * 1024
+/** Above this, making sure of every block would hold the event loop; longer bodies go in pieces. */
+const MAX_SENDFILE_BYTES = 1024 * 1024
 
 /** What came from the page cache took less than the format can say. */
 const AT_ONCE = serverTiming({ store: 0 })
@@ -91,14 +93,12 @@ export class BlobRoute {
     const head = (): void => {
       response.writeHead(status, rangeHeaders({ key, info: open, namespace }, status, range, 'hit', AT_ONCE))
     }
-    const socket = descriptorOf(response)
-    if (
-      socket !== undefined &&
-      range.end - range.start >= MIN_SENDFILE_BYTES &&
-      open.canSendNow(range.start, range.end - range.start)
-    ) {
+    const length = range.end - range.start
+    const socket = length < MIN_SENDFILE_BYTES || length > MAX_SENDFILE_BYTES ? undefined : descriptorOf(response)
+    if (socket !== undefined && open.canSendNow(range.start, length)) {
       head()
-      this.#sendFile(response, socket, { key, open }, range)
+      const options = { authorization: headers.authorization }
+      this.#sendFile(response, socket, { key, open, options }, range)
     } else {
       const piece = this.#source.atOnce(open, range)
       if (piece === undefined) return false
@@ -113,7 +113,7 @@ export class BlobRoute {
   #sendFile(
     response: ServerResponse,
     socket: number,
-    { key, open }: { key: BlobKey; open: OpenBlob },
+    { key, open, options }: { key: BlobKey; open: OpenBlob; options: ReadOptions },
     range: ByteRange,
   ): void {
     response.flushHeaders()
@@ -124,7 +124,7 @@ export class BlobRoute {
       response.end()
       return
     }
-    const rest = this.#source.stored(key, open, { start, end: range.end }, {})
+    const rest = this.#source.stored(key, open, { start, end: range.end }, options)
     writeBody(response, rest).catch((error: unknown) => this.#cut(response, key, error))
   }
 

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { ShoalError, parseRepositoryName, type ListingRequest } from '../core/index.ts'
-import type { Sources } from '../blobs/index.ts'
+import { parseRepositoryName, type ListingRequest } from '../core/index.ts'
+import { originOrThrow, type Sources } from '../blobs/index.ts'
 
 /** tags/list and referrers: passed through to the origin, and its answer passed back. Rejects only while nothing has been sent. */
 export async function handleListing(
@@ -10,10 +10,7 @@ export async function handleListing(
   asked: ListingRequest & { readonly namespace: string | undefined },
   signal: AbortSignal,
 ): Promise<void> {
-  const origin = sources.origin(asked.registry)
-  if (origin === undefined) {
-    throw new ShoalError('ERR_ORIGIN_UNKNOWN', `registry "${asked.registry}" is not in the configured table`)
-  }
+  const origin = originOrThrow(sources, asked.registry)
   const { authorization } = request.headers
   const { namespace, ...rest } = asked
   const listing = { ...rest, repository: parseRepositoryName(asked.repository) }

@@ -31,11 +31,6 @@ export class PieceSource {
     this.#reader = deps.reader
   }
 
-  /** A range of a blob that is here: what the page cache has at once, the rest when it can be had. */
-  stored(key: BlobKey, blob: OpenBlob, range: ByteRange, options: ReadOptions): AsyncGenerator<Piece, void, undefined> {
-    return this.#stored(key, blob, range, options)
-  }
-
   /** The whole range in one piece when it is short and lies in the page cache: no waiting, no turn of the event loop. */
   atOnce(blob: OpenBlob, range: ByteRange): Required<Piece> | undefined {
     const length = range.end - range.start
@@ -54,7 +49,7 @@ export class PieceSource {
       return {
         presence: 'hit',
         timings: () => ({ store: performance.now() - began }),
-        pieces: this.#stored(key, blob, range, options),
+        pieces: this.stored(key, blob, range, options),
       }
     }
     const stream = await this.#reader.stream(key, range, options)
@@ -64,8 +59,8 @@ export class PieceSource {
     return { presence, timings: spent, pieces: asPieces(stream) }
   }
 
-  /** What the page cache has is read at once, the rest in the thread pool; what is gone after all (a bad block) comes from the sources. */
-  async *#stored(
+  /** A range of a blob that is here: what the page cache has is read at once, the rest in the thread pool; what is gone after all (a bad block) comes from the sources. */
+  async *stored(
     key: BlobKey,
     blob: OpenBlob,
     range: ByteRange,

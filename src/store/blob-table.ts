@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import { digestAlgorithm, digestHex, ShoalError, type Clock, type Digest } from '../core/index.ts'
+import { MAX_BLOB_BYTES, digestAlgorithm, digestHex, ShoalError, type Clock, type Digest } from '../core/index.ts'
 import type { BlobContext } from './blob-context.ts'
 import { BlobEntry } from './blob-entry.ts'
-import { BlockMap, MAX_BLOB_BYTES } from './block-map.ts'
+import { BlockMap } from './block-map.ts'
 import type { FileRef } from './layout.ts'
 
 /** Memory for the maps of blobs that nobody uses just now: 16 MiB know about 600 GiB of blobs. */

@@ -10,9 +10,6 @@ export interface ChunkRow {
   readonly sources: Uint8Array
 }
 
-/** A larger blob is not stored: its map alone would take more than 56 MiB of memory. No layer comes near. */
-export const MAX_BLOB_BYTES = 2 * 1024 ** 4
-
 /** Reads the rows of chunks first ... end-1. Undefined: the index could not be read now. */
 export type LoadChunks = (first: number, end: number) => ChunkRow[] | undefined
 

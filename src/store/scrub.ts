@@ -1,5 +1,5 @@
-import { BLOCK_BYTES, systemCode, type Digest, type Logger } from '../core/index.ts'
-import { BlockMap, MAX_BLOB_BYTES } from './block-map.ts'
+import { MAX_BLOB_BYTES, BLOCK_BYTES, systemCode, type Digest, type Logger } from '../core/index.ts'
+import { BlockMap } from './block-map.ts'
 import type { DataFiles } from './data-files.ts'
 import type { BlobRow, IndexDb } from './index-db.ts'
 

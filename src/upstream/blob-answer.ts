@@ -1,11 +1,8 @@
-import { parseContentRange, rangeLength, type BlobInfo, type ByteRange } from '../core/index.ts'
+import { MAX_BLOB_BYTES, parseContentRange, rangeLength, type BlobInfo, type ByteRange } from '../core/index.ts'
 import { bodyError, statusError } from './failures.ts'
 import type { BodyAttempt } from './ranged-body.ts'
 import type { RegistryResponse } from './registry-client.ts'
 import { headerOf } from './transport.ts'
-
-/** A larger blob is a lie, and would cost its readers what they plan for it. No registry takes layers anywhere near as large. */
-export const MAX_BLOB_BYTES = 2 * 2 ** 40
 
 /** The size of a blob, its first bytes, and which they are. */
 export interface FirstBytes {

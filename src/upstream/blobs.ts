@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import {
+  MAX_BLOB_BYTES,
   digestAlgorithm,
   digestHex,
   parseContentRange,
@@ -10,16 +11,7 @@ import {
   type Digest,
   type SourceOptions,
 } from '../core/index.ts'
-import {
-  attemptFrom,
-  contentLength,
-  firstBytes,
-  infoOf,
-  isEncoded,
-  isWhole,
-  MAX_BLOB_BYTES,
-  type FirstBytes,
-} from './blob-answer.ts'
+import { attemptFrom, contentLength, firstBytes, infoOf, isEncoded, isWhole, type FirstBytes } from './blob-answer.ts'
 import { bodyError, statusError } from './failures.ts'
 import { RangedBody, type BodyAttempt } from './ranged-body.ts'
 import type { RegistryClient, RegistryRequest, RegistryResponse } from './registry-client.ts'

@@ -2,8 +2,15 @@ import assert from 'node:assert/strict'
 import fs from 'node:fs/promises'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { BLOCK_BYTES, BLOCKS_PER_CHUNK, blockCount, CHUNK_BYTES, errorCode } from '../../src/core/index.ts'
-import { MAX_BLOB_BYTES, type QuarantineEvent } from '../../src/store/index.ts'
+import {
+  BLOCK_BYTES,
+  BLOCKS_PER_CHUNK,
+  blockCount,
+  CHUNK_BYTES,
+  errorCode,
+  MAX_BLOB_BYTES,
+} from '../../src/core/index.ts'
+import type { QuarantineEvent } from '../../src/store/index.ts'
 import { Bench, blockOf, contentOf, digestOf, mustFind, put, putWhole, until } from './harness.ts'
 
 test('whatever the order of its blocks, a blob reads as it was written, also after a restart', async () => {
