@@ -1,6 +1,6 @@
 export { DEFAULT_REGISTRIES } from './default-registries.ts'
-export { readDockerConfig, type Credential, type Keychain } from './keychain.ts'
-export { OciLayoutOrigin, type OciLayoutOptions } from './oci-layout.ts'
+export { readDockerConfig, type Credential, type Keychain } from './auth/keychain.ts'
+export { OciLayoutOrigin, type OciLayoutOptions } from './local/oci-layout.ts'
 export type {
   ConnectionOptions,
   OriginOptions,
@@ -10,4 +10,4 @@ export type {
   UpstreamDeps,
 } from './options.ts'
 export { OriginTable } from './origin-table.ts'
-export { RegistryOrigin, type RegistryOriginOptions } from './registry-origin.ts'
+export { RegistryOrigin, type RegistryOriginOptions } from './registry/registry-origin.ts'

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
 import { describeError, normaliseRegistry, ShoalError, type Logger, type Origin } from '../core/index.ts'
 import { DEFAULT_REGISTRIES } from './default-registries.ts'
-import { readDockerConfig, type Keychain } from './keychain.ts'
-import { OciLayoutOrigin } from './oci-layout.ts'
+import { readDockerConfig, type Keychain } from './auth/keychain.ts'
+import { OciLayoutOrigin } from './local/oci-layout.ts'
 import type { OriginTableOptions, RegistryOptions, UpstreamDeps } from './options.ts'
-import { planRegistry, RegistryOrigin } from './registry-origin.ts'
+import { planRegistry, RegistryOrigin } from './registry/registry-origin.ts'
 
 /** The entry that answers for names without one. */
 const ANY = '*'
