@@ -1,8 +1,7 @@
 import fs from 'node:fs/promises'
-import { systemCode } from '../core/index.ts'
+import { systemCode, formatPath, type KeyPath } from '../core/index.ts'
 import type { Problem } from './problem.ts'
 import type { RawConfig } from './schema.ts'
-import { formatPath, type KeyPath } from './tree.ts'
 
 /** A password_file that names a variable instead of a file. */
 export const ENV_SECRET = 'env:'

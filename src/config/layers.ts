@@ -2,11 +2,21 @@ import fs from 'node:fs/promises'
 import path from 'node:path'
 import { TypeGuard, type TSchema } from '@sinclair/typebox'
 import { parse, TomlError } from 'smol-toml'
-import { ShoalError, systemCode } from '../core/index.ts'
-import { locateKeys, splitAssignment } from './locate.ts'
+import {
+  ShoalError,
+  systemCode,
+  locateKeys,
+  splitAssignment,
+  formatPath,
+  parsePath,
+  parseTomlValue,
+  treeOf,
+  valueAt,
+  type KeyPath,
+  type Tree,
+} from '../core/index.ts'
 import type { Problem } from './problem.ts'
 import { schemaAt } from './schema.ts'
-import { formatPath, parsePath, parseTomlValue, treeOf, valueAt, type KeyPath, type Tree } from './tree.ts'
 
 /** One place that configuration comes from: the file, one variable, or one --set. Later layers win. */
 export interface Layer {

@@ -1,6 +1,6 @@
 import path from 'node:path'
 import process from 'node:process'
-import { ShoalError } from '../core/index.ts'
+import { ShoalError, formatPath, mergeTrees, newTree, type KeyPath } from '../core/index.ts'
 import type { Config } from './config.ts'
 import { readFiles } from './files.ts'
 import { ENV_FILE, envLayers, layerOf, readFileLayer, setLayers, type Layer } from './layers.ts'
@@ -9,7 +9,6 @@ import type { Problem } from './problem.ts'
 import { checkRelations } from './relations.ts'
 import { completeConfig, defaultStatePath, resolveConfig } from './resolve.ts'
 import type { RawConfig } from './schema.ts'
-import { formatPath, mergeTrees, newTree, type KeyPath } from './tree.ts'
 import { validate } from './validate.ts'
 
 /** Read when neither --config nor $SHOAL_CONFIG names a file. It need not exist. */

@@ -1,6 +1,6 @@
 import type { TSchema } from '@sinclair/typebox'
 import { ConfigSchema, entrySchema, keysOf } from './schema.ts'
-import { formatPath, type KeyPath } from './tree.ts'
+import { formatPath, type KeyPath } from '../core/index.ts'
 
 /** The known key that is closest to `path`, by edit distance over the whole dotted path. */
 export function nearestKey(path: KeyPath): KeyPath {

@@ -1,6 +1,6 @@
 import type { TSchema } from '@sinclair/typebox'
 import { annotation, ConfigSchema, entrySchema, keysOf, type RawConfig } from './schema.ts'
-import { formatKey, formatPath, formatString, isTree, newTree, type KeyPath, type Tree } from './tree.ts'
+import { formatKey, formatPath, formatString, isTree, newTree, type KeyPath, type Tree } from '../core/index.ts'
 
 /** Columns of a comment in config/shoal.toml, `# ` included. */
 const COMMENT_WIDTH = 120

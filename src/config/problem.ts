@@ -1,4 +1,4 @@
-import type { KeyPath } from './tree.ts'
+import type { KeyPath } from '../core/index.ts'
 
 /** One thing that is wrong with a configuration. `message` never holds a secret. */
 export interface Problem {

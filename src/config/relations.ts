@@ -1,8 +1,7 @@
-import { normaliseRegistry } from '../core/index.ts'
+import { normaliseRegistry, formatKey, formatPath, type KeyPath } from '../core/index.ts'
 import { formatListenAddress, parseListenAddress } from './address.ts'
 import type { Problem } from './problem.ts'
 import type { RawConfig, RawRegistry } from './schema.ts'
-import { formatKey, formatPath, type KeyPath } from './tree.ts'
 
 /** The entry of `registries` that stands for any name without one. */
 export const ANY_REGISTRY = '*'

@@ -1,12 +1,11 @@
 import os from 'node:os'
 import path from 'node:path'
-import { normaliseRegistry } from '../core/index.ts'
+import { normaliseRegistry, mergeTrees, newTree, treeOf, type KeyPath, type Tree } from '../core/index.ts'
 import { parseListenAddress } from './address.ts'
 import type { Config, RegistryConfig, TlsConfig } from './config.ts'
 import { ENV_SECRET } from './files.ts'
 import { ANY_REGISTRY } from './relations.ts'
 import { ConfigSchema, kindOf, type RawConfig, type RawRegistry } from './schema.ts'
-import { mergeTrees, newTree, treeOf, type KeyPath, type Tree } from './tree.ts'
 import { parseDuration, parseSize } from './units.ts'
 import { stringsOf } from './validate.ts'
 

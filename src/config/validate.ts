@@ -1,10 +1,9 @@
 import { TypeGuard, type TSchema } from '@sinclair/typebox'
 import { Value, ValueErrorType, ValuePointer, type ValueError } from '@sinclair/typebox/value'
-import { normaliseRegistry } from '../core/index.ts'
+import { normaliseRegistry, isTree, newTree, withoutPath, type KeyPath, type Tree } from '../core/index.ts'
 import { parseListenAddress } from './address.ts'
 import type { Problem } from './problem.ts'
 import { childSchema, ConfigSchema, entrySchema, keysOf, kindOf, MAX_DURATION_MS, type RawConfig } from './schema.ts'
-import { isTree, newTree, withoutPath, type KeyPath, type Tree } from './tree.ts'
 import { formatDuration, parseDuration, parseSize } from './units.ts'
 
 export interface Validation {

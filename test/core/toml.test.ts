@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { locateKeys, splitAssignment } from '../../src/config/locate.ts'
+import { locateKeys, splitAssignment } from '../../src/core/index.ts'
 import {
   formatPath,
   mergeTrees,
@@ -11,7 +11,7 @@ import {
   treeOf,
   valueAt,
   withoutPath,
-} from '../../src/config/tree.ts'
+} from '../../src/core/index.ts'
 
 const key = fc.oneof(
   fc.constantFrom('a', 'b', 'r.example', '__proto__', 'x y', '"', "'", '='),

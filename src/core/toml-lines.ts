@@ -1,4 +1,4 @@
-import { parsePath, type KeyPath } from './tree.ts'
+import { parsePath, type KeyPath } from './toml-tree.ts'
 
 /**
  * Where keys stand in a TOML text, which the parser does not tell: headers and the left sides of assignments, read line by line. Good
