@@ -3,10 +3,25 @@ import type { Registry } from 'prom-client'
 import { BlobReader, ManifestReader, type Sources } from './blobs/index.ts'
 import type { Config } from './config/index.ts'
 import { Scope, systemClock, type Logger } from './core/index.ts'
-import { Listener, Mirror, createHttpMetrics, openAdminApp, openHealthApp, type Address } from './http/index.ts'
+import {
+  BlobRoute,
+  CertificateAuthority,
+  ForwardProxy,
+  Listener,
+  Mirror,
+  createHttpMetrics,
+  createProxyMetrics,
+  initProxyAuthority as initAuthority,
+  openAdminApp,
+  openHealthApp,
+  readProxyAuthority as readAuthority,
+  type Address,
+  type AuthorityFacts,
+  type ListenerOptions,
+} from './http/index.ts'
 import { Health, createMetrics } from './observability/index.ts'
 import { ChunkStore } from './store/index.ts'
-import { OriginTable, type OriginTableOptions } from './upstream/index.ts'
+import { OriginTable, TableEgress, type OriginTableOptions, type RegistryState } from './upstream/index.ts'
 
 const ADMIN_SOCKET_MODE = 0o600
 
@@ -19,6 +34,7 @@ export interface DaemonDeps {
 interface Parts {
   readonly scope: Scope
   readonly origins: OriginTable
+  readonly proxy: ForwardProxy | undefined
   readonly listeners: readonly Listener[]
   readonly health: Health
   readonly drainTimeoutMs: number
@@ -28,6 +44,7 @@ interface Parts {
 export class Daemon implements AsyncDisposable {
   readonly #scope: Scope
   readonly #origins: OriginTable
+  readonly #proxy: ForwardProxy | undefined
   readonly #listeners: readonly Listener[]
   readonly #health: Health
   readonly #drainTimeoutMs: number
@@ -36,6 +53,7 @@ export class Daemon implements AsyncDisposable {
   private constructor(parts: Parts) {
     this.#scope = parts.scope
     this.#origins = parts.origins
+    this.#proxy = parts.proxy
     this.#listeners = parts.listeners
     this.#health = parts.health
     this.#drainTimeoutMs = parts.drainTimeoutMs
@@ -52,9 +70,10 @@ export class Daemon implements AsyncDisposable {
     }
   }
 
-  /** Takes over what can change while running: registries, origins and credentials. */
+  /** Takes over what can change while running: registries, origins, credentials and the rules of the forward proxy. */
   async reload(config: Config): Promise<void> {
     await this.#origins.reload(originTableOptions(config))
+    this.#proxy?.setRules(config.proxy.rules)
   }
 
   /** Lets requests under way finish, within the configured time, then closes every room. Repeatable. */
@@ -90,7 +109,8 @@ async function openRooms(
       originTableOptions(config),
     ),
   )
-  const sources = sourcesOf(origins)
+  const sources: Sources = { origin: name => origins.get(name), forBlob: key => origins.sources(key.registry) }
+  scope.defer(store.onQuarantine(({ digest, sources: names }) => origins.distrust(digest, names)))
   const reader = scope.use(
     new BlobReader({ store, sources, log: log.child({ room: 'blobs' }), clock: systemClock, metrics }),
   )
@@ -108,15 +128,17 @@ async function openRooms(
 
   const listeners: Listener[] = []
   const httpLog = log.child({ room: 'http' })
+  const httpMetrics = createHttpMetrics(metrics, () => listeners.reduce((sum, { connections }) => sum + connections, 0))
+  const blobs = new BlobRoute({ reader, metrics: httpMetrics, log: httpLog })
+  const proxy = config.proxy.enabled ? await openProxy({ log, metrics, origins, blobs, scope }, config) : undefined
   const mirror = new Mirror(
+    { blobs, manifests, sources, proxy, metrics: httpMetrics, log: httpLog },
     {
-      reader,
-      manifests,
-      sources,
-      metrics: createHttpMetrics(metrics, () => listeners.reduce((sum, listener) => sum + listener.connections, 0)),
-      log: httpLog,
+      defaultRegistry: config.mirror.defaultRegistry,
+      hosts: config.mirror.hosts,
+      blobs: config.mirror.blobs,
+      accessLog: config.log.access,
     },
-    { defaultRegistry: config.mirror.defaultRegistry, accessLog: config.log.access },
   )
   const healthApp = scope.use(await openHealthApp({ health, metrics, log: httpLog }))
   const status = (): object => ({
@@ -125,25 +147,60 @@ async function openRooms(
     uptimeSeconds: Math.round(process.uptime()),
     registries: origins.names(),
   })
-  const adminApp = scope.use(await openAdminApp({ cache: store, status, log: httpLog }))
+  const mirrors = (): { registries: RegistryState[] } => ({ registries: origins.registries() })
+  const adminApp = scope.use(await openAdminApp({ cache: store, status, mirrors, log: httpLog }))
 
-  const open = async (
-    listener: string,
-    handler: Mirror['handle'],
-    address: Address,
-    mode?: number,
-  ): Promise<Listener> => {
-    const opened = scope.use(await Listener.open(handler, mode === undefined ? { address } : { address, mode }))
-    log.info({ listener, address: opened.address }, 'listening')
+  const open = async (name: string, handler: Mirror['handle'], options: ListenerOptions): Promise<Listener> => {
+    const opened = scope.use(await Listener.open(handler, options))
+    log.info({ listener: name, address: opened.address }, 'listening')
     return opened
   }
-  await open('admin', adminApp.handler, { kind: 'unix', path: adminSocket(config) }, ADMIN_SOCKET_MODE)
-  for (const address of config.admin.listen) await open('admin', adminApp.handler, address)
-  for (const address of config.health.listen) await open('health', healthApp.handler, address)
-  for (const address of config.mirror.listen) listeners.push(await open('mirror', mirror.handle, address))
+  const adminAddress = { kind: 'unix', path: adminSocket(config) } as const
+  await open('admin', adminApp.handler, { address: adminAddress, mode: ADMIN_SOCKET_MODE })
+  for (const address of config.admin.listen) await open('admin', adminApp.handler, { address })
+  for (const address of config.health.listen) await open('health', healthApp.handler, { address })
+  for (const endpoint of config.mirror.blobs) {
+    if (!('socket' in endpoint)) continue
+    const address = { kind: 'unix', path: endpoint.socket } as const
+    listeners.push(await open('blob', mirror.handlerFor(endpoint), { address }))
+  }
+  const tunnels = proxy === undefined ? {} : { onConnect: proxy.connect }
+  for (const address of config.mirror.listen)
+    listeners.push(await open('mirror', mirror.handle, { address, ...tunnels }))
   health.set('mirror', true)
   log.info({ startMs: Math.round(deps.uptimeMs()), state: config.state.path }, 'ready')
-  return finish({ scope, origins, listeners, health, drainTimeoutMs: config.mirror.drainTimeoutMs })
+  return finish({ scope, origins, proxy, listeners, health, drainTimeoutMs: config.mirror.drainTimeoutMs })
+}
+
+/** The forward proxy, with the way out that the table of origins leaves it. */
+async function openProxy(
+  {
+    log,
+    metrics,
+    origins,
+    blobs,
+    scope,
+  }: { log: Logger; metrics: Registry; origins: OriginTable; blobs: BlobRoute; scope: Scope },
+  config: Config,
+): Promise<ForwardProxy> {
+  const { intercept } = config.proxy
+  const egress = scope.use(new TableEgress({ table: origins, log: log.child({ room: 'upstream' }) }, config.upstream))
+  const authority =
+    intercept.length === 0
+      ? undefined
+      : await CertificateAuthority.open({ clock: systemClock }, { directory: proxyAuthorityPath(config) })
+  const proxy: ForwardProxy = new ForwardProxy(
+    {
+      egress,
+      isRegistry: name => origins.get(name) !== undefined,
+      serveBlob: (request, response, named, signal) => blobs.serve(request, response, named, signal),
+      ...(authority === undefined ? {} : { authority }),
+      metrics: createProxyMetrics(metrics, () => proxy.tunnels),
+      log: log.child({ room: 'http' }),
+    },
+    config.proxy,
+  )
+  return scope.use(proxy)
 }
 
 /**
@@ -154,7 +211,12 @@ export async function openMaintenance(deps: { log: Logger }, config: Config): Pr
   try {
     const store = scope.use(await openStore({ log: deps.log, metrics: createMetrics() }, config))
     const app = scope.use(
-      await openAdminApp({ cache: store, status: () => ({ daemon: false, pid: process.pid }), log: deps.log }),
+      await openAdminApp({
+        cache: store,
+        status: () => ({ daemon: false, pid: process.pid }),
+        mirrors: () => ({ registries: [] }),
+        log: deps.log,
+      }),
     )
     const address = { kind: 'unix', path: adminSocket(config) } as const
     scope.use(await Listener.open(app.handler, { address, mode: ADMIN_SOCKET_MODE }))
@@ -178,26 +240,20 @@ function openStore(deps: { log: Logger; metrics: Registry }, config: Config): Pr
   )
 }
 
-/** Today a blob has one source, its origin; mirrors and peers will stand before it in this list. */
-function sourcesOf(origins: OriginTable): Sources {
-  return {
-    origin: registry => origins.get(registry),
-    forBlob: key => {
-      const origin = origins.get(key.registry)
-      return origin === undefined ? [] : [origin]
-    },
-  }
+/** Makes the authority whose certificates the forward proxy shows inside intercepted tunnels. Throws ERR_CONFIG_INVALID when there is one. */
+export function initProxyAuthority(config: Config, options: { force?: boolean } = {}): Promise<AuthorityFacts> {
+  return initAuthority({ clock: systemClock }, { directory: proxyAuthorityPath(config), ...options })
 }
 
-function originTableOptions(config: Config): OriginTableOptions {
-  const { connectTimeoutMs, idleTimeoutMs, retries, maxConnections, dockerConfig } = config.upstream
-  return {
-    connectTimeoutMs,
-    idleTimeoutMs,
-    retries,
-    maxConnections,
-    dockerConfig,
-    registries: config.registries,
-    origins: config.origins,
-  }
+/** Throws ERR_CONFIG_INVALID when there is none. */
+export function readProxyAuthority(config: Config): Promise<AuthorityFacts> {
+  return readAuthority({ directory: proxyAuthorityPath(config) })
+}
+
+function proxyAuthorityPath(config: Config): string {
+  return path.join(config.state.path, 'proxy-ca')
+}
+
+function originTableOptions({ origins, registries, upstream }: Config): OriginTableOptions {
+  return { ...upstream, registries, origins }
 }

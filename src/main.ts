@@ -4,6 +4,8 @@ import { Command, CommanderError } from 'commander'
 import {
   cacheCommand,
   configCommand,
+  mirrorsCommand,
+  proxyCaCommand,
   serveCommand,
   statusCommand,
   type CommandIo,
@@ -47,6 +49,8 @@ const program = new Command('shoal')
   .addCommand(serveCommand(io, runtime))
   .addCommand(statusCommand(io))
   .addCommand(cacheCommand(io))
+  .addCommand(mirrorsCommand(io))
+  .addCommand(proxyCaCommand(io))
   .addCommand(configCommand(io))
 for (const command of program.commands) inheritExit(command)
 

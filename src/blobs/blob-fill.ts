@@ -1,26 +1,24 @@
 import {
+  BLOCKS_PER_CHUNK,
   BLOCK_BYTES,
   ShoalError,
+  asError,
   blocksOf,
   describeError,
-  errorCode,
-  asError,
-  type BegunBlob,
   type BlobKey,
-  type BlobSource,
   type BlockRun,
   type ByteRange,
   type Clock,
-  type Logger,
 } from '../core/index.ts'
 import type { StoredBlob } from '../store/index.ts'
 import { Demand, type DemandOptions } from './demand.ts'
 import { FlyingBlocks, type FlyingBlock } from './flying-blocks.ts'
-import type { BlobMetrics } from './metrics.ts'
 import type { Parallelism } from './parallelism.ts'
 import { planSegment, type BlockState } from './plan.ts'
+import type { Precedence } from './precedence.ts'
 import { Pulse } from './pulse.ts'
 import { Segment } from './segment.ts'
+import { fetchDirect, fetchSegment, type AdoptedBody, type FetchDeps } from './segment-fetch.ts'
 
 /** Requests that one fill may have under way when readers are blocked at many different places. */
 const MAX_SEGMENTS = 32
@@ -30,24 +28,17 @@ const MAX_PENDING_WRITES = 8
 const NEARLY_DONE_BYTES = 1024 * 1024
 /** A reader that waited within this time counts as hungry: it empties what arrived ahead of it in bursts. */
 const HUNGRY_MS = 100
+/** What gives way to on-demand readers gets on all the same, one segment after this long without. */
+const STARVED_MS = 2000
+/** How often it is looked whether they still wait: readers of other blobs do not tell. */
+const STANDBY_MS = 100
 
-export interface FillDeps {
-  readonly log: Logger
+export interface FillDeps extends FetchDeps {
   readonly clock: Clock
-  readonly metrics: BlobMetrics
   readonly parallelism: Parallelism
-  /** The sources of a blob in the order to try them. */
-  readonly sources: (key: BlobKey) => readonly BlobSource[]
+  readonly precedence: Precedence
   /** Called once, when no demand and no fetch is left. */
   readonly onIdle: () => void
-}
-
-/** A body under way, and how to end it. */
-export interface AdoptedBody extends Pick<BegunBlob, 'range' | 'body'> {
-  readonly key: BlobKey
-  readonly authorization: string | undefined
-  readonly source: string
-  readonly abort: AbortController
 }
 
 /**
@@ -74,6 +65,8 @@ export class BlobFill {
   #idle = false
   /** The store refused, or a fetch ahead of its reader failed: from now on only what a reader waits for is fetched. */
   #careful = false
+  /** Something gives way, and will be looked at again. */
+  #standby: AbortController | undefined
 
   constructor(deps: FillDeps, blob: StoredBlob) {
     this.#deps = deps
@@ -107,6 +100,7 @@ export class BlobFill {
 
   add(options: DemandOptions): Demand {
     const demand = new Demand(options)
+    demand.progressAt = this.#deps.clock.now()
     this.#demands.add(demand)
     this.#pump()
     return demand
@@ -136,9 +130,10 @@ export class BlobFill {
     this.#start(segment, owner, begun)
   }
 
-  /** A demand that ends by itself when every block of it is present, or when one cannot be had. */
+  /** A demand that ends by itself when every block of it is present, or when one cannot be had. Once for the same bytes. */
   addBackground(options: Omit<DemandOptions, 'background'>): void {
-    if (options.start < options.end && !this.#failed) this.add({ ...options, background: true })
+    const isNeeded = options.start < options.end && !this.#failed && !this.#isUnderWay(options)
+    if (isNeeded) this.add({ ...options, background: true })
     else this.#endIfIdle()
   }
 
@@ -153,51 +148,38 @@ export class BlobFill {
   async arrival(demand: Demand, signal: AbortSignal | undefined): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure
     if (demand.failure !== undefined) throw demand.failure
-    const { parallelism, clock } = this.#deps
+    const { parallelism, precedence, clock } = this.#deps
+    const isFirst = demand.urgency === 'demand'
     demand.grow((parallelism.connections + 1) * parallelism.segmentBytes)
     this.#pump()
     this.#hungryAt = clock.now()
     const changed = this.#changed.wait(signal)
     this.#room.beat()
-    await changed
-    this.#hungryAt = clock.now()
+    if (isFirst) precedence.beginWait()
+    try {
+      await changed
+    } finally {
+      this.#hungryAt = clock.now()
+      if (isFirst) precedence.endWait(this.#hungryAt)
+    }
   }
 
   advance(demand: Demand, bytes: number): void {
     const before = Math.floor(demand.position / BLOCK_BYTES)
     demand.position += bytes
+    if (demand.urgency === 'prefetch') demand.progressAt = this.#deps.clock.now()
     if (Math.floor(demand.position / BLOCK_BYTES) === before && demand.position < demand.end) return
     this.#dropUnwanted()
     this.#pump()
   }
 
   /** Bytes straight from the sources, past the store: for a reader whose blocks are there but cannot be read. */
-  async *direct(
+  direct(
     range: ByteRange,
     demand: Demand,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Uint8Array, void, undefined> {
-    const { key, authorization } = demand
-    const options = {
-      ...(signal === undefined ? {} : { signal }),
-      ...(authorization === undefined ? {} : { authorization }),
-    }
-    let position = range.start
-    let failure: Error | undefined
-    for (const source of this.#deps.sources(key)) {
-      try {
-        for await (const piece of (await source.open(key, { start: position, end: range.end }, options)) ?? []) {
-          yield piece
-          position += piece.length
-        }
-        if (position === range.end) return
-      } catch (error: unknown) {
-        signal?.throwIfAborted()
-        failure = asError(error)
-        this.#sourceFailed(key, source.name, error)
-      }
-    }
-    throw failure ?? absentEverywhere(key)
+    return fetchDirect(this.#deps, range, demand, signal)
   }
 
   /** The reader has left, at the end or before. What nobody else wants is stopped unless it is nearly done. */
@@ -221,6 +203,7 @@ export class BlobFill {
     for (const demand of this.#demands) if (demand.background) this.#demands.delete(demand)
     this.#changed.beat()
     this.#room.beat()
+    this.#standby?.abort()
     this.#endIfIdle()
   }
 
@@ -248,15 +231,25 @@ export class BlobFill {
     return false
   }
 
+  /** Whether the very same is being fetched in the background. */
+  #isUnderWay({ start, end, urgency }: Omit<DemandOptions, 'background'>): boolean {
+    for (const demand of this.#demands) {
+      if (demand.background && demand.start === start && demand.end === end && demand.urgency === urgency) return true
+    }
+    return false
+  }
+
   /** Starts what may be fetched now: for readers first, and for a reader that would otherwise wait for nothing at once. */
   #pump(): void {
     if (this.#failed || this.#idle) return
-    for (const demand of this.#demands) if (!demand.background) this.#startFor(demand)
+    for (const demand of this.#demands) if (!demand.background && demand.urgency === 'demand') this.#startFor(demand)
+    for (const demand of this.#demands) if (!demand.background && demand.urgency === 'prefetch') this.#startFor(demand)
     for (const demand of this.#demands) if (demand.background) this.#startBackground(demand)
   }
 
   #startFor(demand: Demand): void {
     const { parallelism } = this.#deps
+    if (this.#standsBack(demand)) return
     if (this.#readsWhole(demand.key)) {
       this.#startWhole(demand)
       return
@@ -264,10 +257,10 @@ export class BlobFill {
     while (demand.failure === undefined) {
       if (!this.#isBlocked(demand) && (this.#careful || this.#busy() >= parallelism.connections)) return
       if (this.#segments.size >= MAX_SEGMENTS) return
-      const bytes = Math.min(parallelism.segmentBytes, demand.window)
-      const run = planSegment(demand, bytes / BLOCK_BYTES, this.#state)
+      const run = planSegment(demand, this.#maxBlocks(demand), this.#state)
       if (run === undefined) return
       this.#start(new Segment(run, this.blob.size, demand), demand)
+      if (demand.urgency === 'prefetch') return
     }
   }
 
@@ -291,10 +284,42 @@ export class BlobFill {
     if (demand.failure !== undefined || demand.position >= demand.end) {
       this.#demands.delete(demand)
       this.#endIfIdle()
-    } else if (this.#busy() < this.#deps.parallelism.connections) {
-      const run = planSegment(demand, this.#deps.parallelism.segmentBytes / BLOCK_BYTES, this.#state)
+    } else if (this.#busy() < this.#deps.parallelism.connections && !this.#standsBack(demand)) {
+      const run = planSegment(demand, this.#maxBlocks(demand), this.#state)
       if (run !== undefined) this.#start(new Segment(run, this.blob.size, demand), demand)
     }
+  }
+
+  /** What is not urgent comes in short requests, so that whoever comes upon one does not wait for long. */
+  #maxBlocks({ urgency, background, window }: Demand): number {
+    if (urgency === 'prefetch') return BLOCKS_PER_CHUNK
+    const { segmentBytes } = this.#deps.parallelism
+    return (background ? segmentBytes : Math.min(segmentBytes, window)) / BLOCK_BYTES
+  }
+
+  /** What is not urgent takes one connection, and none while an on-demand reader of the registry waits, unless that goes on for too long. */
+  #standsBack(demand: Demand): boolean {
+    if (demand.urgency === 'demand') return false
+    for (const segment of this.#segments) if (segment.owner === demand) return true
+    const { clock, precedence } = this.#deps
+    const now = clock.now()
+    if (precedence.isFree(now) || now - demand.progressAt >= STARVED_MS) return false
+    this.#pumpLater()
+    return true
+  }
+
+  #pumpLater(): void {
+    if (this.#standby !== undefined) return
+    const standby = new AbortController()
+    this.#standby = standby
+    // Rejects when the fill has ended: then there is nothing to look at.
+    this.#deps.clock.sleep(STANDBY_MS, { signal: standby.signal }).then(
+      () => {
+        this.#standby = undefined
+        this.#pump()
+      },
+      () => undefined,
+    )
   }
 
   #isBlocked(demand: Demand): boolean {
@@ -325,7 +350,10 @@ export class BlobFill {
         this.#demands.delete(demand)
         return
       }
-      await this.#fetch(segment, demand, { storing: reservation !== undefined, begun })
+      const storing = reservation !== undefined
+      await fetchSegment(this.#deps, segment, { fetcher: demand, begun }, (piece, source) =>
+        this.#receive(segment, piece, source, storing),
+      )
       metrics.fetches.inc({ outcome: 'done' })
     } catch (error: unknown) {
       metrics.fetches.inc({ outcome: segment.abort.signal.aborted ? 'aborted' : 'failed' })
@@ -333,6 +361,7 @@ export class BlobFill {
       this.#flying.dropPartial(segment.run)
     } finally {
       reservation?.[Symbol.dispose]()
+      demand.progressAt = this.#deps.clock.now()
       this.#segments.delete(segment)
       this.#pump()
       this.#changed.beat()
@@ -354,42 +383,6 @@ export class BlobFill {
     for (const demand of this.#demands) {
       if (demand.background && demand.wants(start, start + BLOCK_BYTES)) this.#demands.delete(demand)
     }
-  }
-
-  /** From the first source that delivers; one that dies is followed by the next, from the next byte on. */
-  async #fetch(
-    segment: Segment,
-    demand: Demand,
-    { storing, begun }: { storing: boolean; begun: AdoptedBody | undefined },
-  ): Promise<void> {
-    const { key, authorization } = demand
-    const { signal } = segment.abort
-    let failure: Error | undefined
-    const options = { signal, ...(authorization === undefined ? {} : { authorization }) }
-    const attempts = this.#deps.sources(key).map(source => ({
-      name: source.name,
-      open: () => source.open(key, { start: segment.position, end: segment.end }, options),
-    }))
-    if (begun !== undefined) attempts.unshift({ name: begun.source, open: () => Promise.resolve(begun.body) })
-    for (const { name, open } of attempts) {
-      try {
-        const body = await open()
-        if (body === undefined) continue
-        for await (const piece of body) await this.#receive(segment, piece, name, storing)
-        if (segment.remaining === 0) return
-        throw new ShoalError('ERR_UPSTREAM_BODY', `${name} sent ${segment.remaining} bytes too few`)
-      } catch (error: unknown) {
-        signal.throwIfAborted()
-        failure = asError(error)
-        this.#sourceFailed(key, name, error)
-      }
-    }
-    throw failure ?? absentEverywhere(key)
-  }
-
-  #sourceFailed(key: BlobKey, source: string, error: unknown): void {
-    this.#deps.metrics.sourceFailures.inc({ code: errorCode(error) ?? 'other' })
-    this.#deps.log.warn({ digest: key.digest, source, err: error }, 'source failed')
   }
 
   async #receive(segment: Segment, piece: Uint8Array, source: string, storing: boolean): Promise<void> {
@@ -425,6 +418,8 @@ export class BlobFill {
     if (!kept) this.#deps.metrics.unstoredBytes.inc(entry.length)
     this.#flying.settle(block, kept ? 'stored' : 'unstored')
     if (!kept) this.#endBackground(block)
+    // The last write may come after the last fetch, and what is in the background ends when all of it is there.
+    if (this.#segments.size === 0) this.#pump()
     this.#changed.beat()
     this.#room.beat()
     this.#endIfIdle()
@@ -463,6 +458,7 @@ export class BlobFill {
     this.addBackground({
       key: demand.key,
       authorization: demand.authorization,
+      urgency: demand.urgency,
       start: first.first * BLOCK_BYTES,
       end: demand.end,
     })
@@ -471,6 +467,7 @@ export class BlobFill {
   #endIfIdle(): void {
     if (this.#idle || this.#demands.size > 0 || this.#segments.size > 0 || this.#writing > 0) return
     this.#idle = true
+    this.#standby?.abort()
     this.#flying.clear()
     this.#hold[Symbol.dispose]()
     this.#deps.metrics.fills.dec()
@@ -482,10 +479,4 @@ export class BlobFill {
 function rangesOverlap(run: BlockRun, segments: Iterable<Segment>): boolean {
   for (const segment of segments) if (run.first < segment.run.end && segment.run.first < run.end) return true
   return false
-}
-
-function absentEverywhere(key: BlobKey): ShoalError {
-  return new ShoalError('ERR_BLOB_UNAVAILABLE', `no source has ${key.digest} for ${key.registry}/${key.repository}`, {
-    details: { absent: true },
-  })
 }

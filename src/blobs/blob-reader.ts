@@ -4,7 +4,6 @@ import {
   BLOCK_BYTES,
   ShoalError,
   SingleFlight,
-  asError,
   blockCount,
   blocksOf,
   errorCode,
@@ -22,11 +21,13 @@ import type { ChunkStore, StoredBlob } from '../store/index.ts'
 import { Access } from './access.ts'
 import { BlobFill } from './blob-fill.ts'
 import { readThrough, type Timings } from './blob-stream.ts'
+import type { Urgency } from './demand.ts'
 import { createBlobMetrics, type BlobMetrics } from './metrics.ts'
 import { Parallelism } from './parallelism.ts'
 import { wholeChunks } from './plan.ts'
+import { Precedence } from './precedence.ts'
 import { ReadAhead } from './read-ahead.ts'
-import { isUnreachable, originOrThrow, type Sources } from './sources.ts'
+import { firstAnswer, isUnreachable, originOrThrow, type Sources } from './sources.ts'
 
 /** Blobs whose readers' sequences are remembered. */
 const MAX_TRACKED_BLOBS = 1000
@@ -45,6 +46,8 @@ export interface ReadOptions {
   readonly signal?: AbortSignal | undefined
   /** The caller's own Authorization header. */
   readonly authorization?: string | undefined
+  /** Default: `demand`. */
+  readonly urgency?: Urgency | undefined
 }
 
 export interface StatOptions extends ReadOptions {
@@ -87,7 +90,7 @@ export class BlobReader implements AsyncDisposable {
   /** Also those whose blob has been replaced, as long as somebody reads from them. */
   readonly #live = new Set<BlobFill>()
   readonly #stats = new SingleFlight<BlobStat | undefined>()
-  readonly #parallelism = new Map<string, Parallelism>()
+  readonly #traffic = new Map<string, Traffic>()
   readonly #readAhead = new LRUCache<Digest, ReadAhead>({ max: MAX_TRACKED_BLOBS })
   readonly #suspects = new LRUCache<Digest, true>({ max: MAX_TRACKED_BLOBS, ttl: SUSPECT_MS })
   readonly #stopListening: () => void
@@ -165,14 +168,18 @@ export class BlobReader implements AsyncDisposable {
     return filled
   }
 
-  /** Fetches whole chunks of `ranges` when nothing else is wanted. Resolves when it has been arranged, not when it is done. */
+  /**
+   * Fetches whole chunks of `ranges` when nobody waits for anything else of their registry; what is under way already is not fetched again.
+   * Resolves when it has been arranged, not when it is done.
+   */
   async prefetch(key: BlobKey, ranges: readonly ByteRange[], options: ReadOptions = {}): Promise<void> {
     const info = await this.stat(key, options)
     if (info === undefined) return
     const blob = this.#ensure(key.digest, info)
     for (const range of ranges) {
       const { start, end } = wholeChunks(range, info.size)
-      this.#fillOf(key, blob).addBackground({ key, start, end, authorization: options.authorization })
+      const { authorization } = options
+      this.#fillOf(key, blob).addBackground({ key, start, end, authorization, urgency: 'prefetch' })
     }
   }
 
@@ -199,9 +206,10 @@ export class BlobReader implements AsyncDisposable {
     this.#assertOpen()
     const ahead = this.#readAheadOf(key.digest).observe(range)
     const fill = this.#fillOf(key, blob)
-    const demand = fill.add({ key, ...range, background: false, authorization: options.authorization })
+    const { authorization, urgency } = options
+    const demand = fill.add({ key, ...range, background: false, authorization, urgency })
     const end = Math.min(blob.size, range.end + ahead)
-    fill.addBackground({ key, start: range.end, end, authorization: options.authorization })
+    fill.addBackground({ key, start: range.end, end, authorization, urgency })
     yield* readThrough(fill, demand, range, timings, options.signal)
   }
 
@@ -212,46 +220,57 @@ export class BlobReader implements AsyncDisposable {
     })
   }
 
-  async #askSources(
+  async #askSources(key: BlobKey, options: StatOptions, signal: AbortSignal): Promise<BlobStat | undefined> {
+    const { authorization } = options
+    originOrThrow(this.#deps.sources, key.registry)
+    try {
+      const stat = await firstAnswer(
+        this.#deps.sources.forBlob(key),
+        source => this.#askSource(source, key, options, signal),
+        (source, error) => {
+          signal.throwIfAborted()
+          this.#log.warn(
+            { digest: key.digest, source: source.name, err: error },
+            'source could not be asked for the size',
+          )
+        },
+      )
+      if (stat === undefined) this.access.forget(key, authorization)
+      return stat
+    } catch (error: unknown) {
+      if (errorCode(error) === 'ERR_UPSTREAM_AUTH') this.access.forget(key, authorization)
+      throw error
+    }
+  }
+
+  async #askSource(
+    source: BlobSource,
     key: BlobKey,
-    { authorization, first }: StatOptions,
+    options: StatOptions,
     signal: AbortSignal,
   ): Promise<BlobStat | undefined> {
-    originOrThrow(this.#deps.sources, key.registry)
-    let failure: Error | undefined
-    for (const source of this.#deps.sources.forBlob(key)) {
-      try {
-        const opening = await this.#openSource(source, key, first, { signal, authorization })
-        if (opening === undefined) continue
-        this.#assertOpen()
-        const blob = this.#ensure(key.digest, opening.info)
-        this.access.allow(key, opening.info.visibility ?? 'shared', authorization)
-        if (opening.body !== undefined) this.#fillOf(key, blob).adopt({ key, authorization, ...opening })
-        return infoOf(blob, opening.body !== undefined)
-      } catch (error: unknown) {
-        signal.throwIfAborted()
-        failure = asError(error)
-        this.#log.warn(
-          { digest: key.digest, source: source.name, err: error },
-          'source could not be asked for the size',
-        )
-      }
-    }
-    if (failure === undefined || errorCode(failure) === 'ERR_UPSTREAM_AUTH') this.access.forget(key, authorization)
-    if (failure !== undefined) throw failure
-    return undefined
+    const { authorization } = options
+    const opening = await this.#openSource(source, key, options, signal)
+    if (opening === undefined) return undefined
+    this.#assertOpen()
+    const blob = this.#ensure(key.digest, opening.info)
+    this.access.allow(key, opening.info.visibility ?? 'shared', authorization)
+    if (opening.body !== undefined) this.#fillOf(key, blob).adopt({ key, authorization, ...opening })
+    return infoOf(blob, opening.body !== undefined)
   }
 
   /** The size; and, of a blob that nothing is known of, the first bytes in the same request where the source can do that. */
   async #openSource(
     source: BlobSource,
     key: BlobKey,
-    first: ByteRange | undefined,
-    options: { signal: AbortSignal; authorization: string | undefined },
+    { authorization, first, urgency }: StatOptions,
+    signal: AbortSignal,
   ): Promise<Opening | undefined> {
-    const { signal, authorization } = options
+    const { parallelism, precedence } = this.#trafficOf(key.registry)
     const asked = authorization === undefined ? {} : { authorization }
-    if (first === undefined || source.begin === undefined || this.#deps.store.find(key.digest) !== undefined) {
+    const standsBack = urgency === 'prefetch' && !precedence.isFree(this.#deps.clock.now())
+    const isKnown = this.#deps.store.find(key.digest) !== undefined
+    if (first === undefined || source.begin === undefined || standsBack || isKnown) {
       const info = await source.stat(key, { signal, ...asked })
       return info === undefined ? undefined : { info }
     }
@@ -259,7 +278,7 @@ export class BlobReader implements AsyncDisposable {
     const abort = new AbortController()
     const onAbort = (): void => abort.abort(signal.reason)
     signal.addEventListener('abort', onAbort, { once: true })
-    const range = firstSegment(first, this.#parallelismOf(key.registry).segmentBytes)
+    const range = firstSegment(first, parallelism.segmentBytes)
     const begun = await source.begin(key, range, { signal: abort.signal, ...asked })
     signal.removeEventListener('abort', onAbort)
     return begun === undefined ? undefined : { ...begun, abort, source: source.name }
@@ -294,7 +313,7 @@ export class BlobReader implements AsyncDisposable {
         log: this.#log,
         clock,
         metrics: this.#metrics,
-        parallelism: this.#parallelismOf(key.registry),
+        ...this.#trafficOf(key.registry),
         sources: wanted => sources.forBlob(wanted),
         onIdle: () => {
           this.#live.delete(fill)
@@ -308,9 +327,9 @@ export class BlobReader implements AsyncDisposable {
     return fill
   }
 
-  #parallelismOf(registry: string): Parallelism {
-    const known = this.#parallelism.get(registry) ?? new Parallelism()
-    this.#parallelism.set(registry, known)
+  #trafficOf(registry: string): Traffic {
+    const known = this.#traffic.get(registry) ?? { parallelism: new Parallelism(), precedence: new Precedence() }
+    this.#traffic.set(registry, known)
     return known
   }
 
@@ -361,6 +380,12 @@ export class BlobReader implements AsyncDisposable {
   #assertOpen(): void {
     if (this.#closed) throw new ShoalError('ERR_CLOSED', 'the blob reader is closed')
   }
+}
+
+/** What the fills of one registry share. */
+interface Traffic {
+  readonly parallelism: Parallelism
+  readonly precedence: Precedence
 }
 
 /** What a source told of a blob, and perhaps its first bytes. */

@@ -7,6 +7,7 @@ export {
   type Presence,
   type ReadOptions,
 } from './blob-reader.ts'
+export type { Urgency } from './demand.ts'
 export {
   ManifestReader,
   type ManifestAnswer,

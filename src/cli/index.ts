@@ -1,5 +1,7 @@
 export { cacheCommand } from './cache.ts'
 export { configCommand } from './config.ts'
 export type { CommandIo } from './io.ts'
+export { mirrorsCommand } from './mirrors.ts'
+export { proxyCaCommand } from './proxy-ca.ts'
 export { serveCommand, type ServeRuntime } from './serve.ts'
 export { statusCommand } from './status.ts'

@@ -13,9 +13,7 @@ const HOST_NAME = /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:
 export function parseListenAddress(text: string): ListenAddress | undefined {
   if (text.startsWith('unix:')) {
     const path = text.slice('unix:'.length)
-    return path.startsWith('/') && !path.includes('\0') && Buffer.byteLength(path) <= UNIX_PATH_MAX
-      ? { kind: 'unix', path }
-      : undefined
+    return isSocketPath(path) ? { kind: 'unix', path } : undefined
   }
   const match = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]+)):([0-9]{1,5})$/i.exec(text)
   if (match === null) return undefined
@@ -25,6 +23,11 @@ export function parseListenAddress(text: string): ListenAddress | undefined {
   if (six !== undefined) return net.isIPv6(six) ? { kind: 'tcp', host: six, port } : undefined
   if (host === undefined || !isHost(host)) return undefined
   return { kind: 'tcp', host, port }
+}
+
+/** Whether a unix socket can have this path. */
+export function isSocketPath(text: string): boolean {
+  return text.startsWith('/') && !text.includes('\0') && Buffer.byteLength(text) <= UNIX_PATH_MAX
 }
 
 /** The inverse of parseListenAddress. */

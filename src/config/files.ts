@@ -1,38 +1,42 @@
 import fs from 'node:fs/promises'
 import { systemCode, formatPath, type KeyPath } from '../core/index.ts'
 import type { Problem } from './problem.ts'
+import { kindOf, stringsOf } from './schema-walk.ts'
 import type { RawConfig } from './schema.ts'
 
-/** A password_file that names a variable instead of a file. */
+/** A key such as password_file that names a variable instead of a file. */
 export const ENV_SECRET = 'env:'
 const READABLE_BY_OTHERS = 0o004
 
+/** What the file holds that a key names. Undefined: the key names none. */
+export type SecretAt = (path: KeyPath) => string | undefined
+
 export interface FileFindings {
-  /** Passwords by the name of the registry, as written in the configuration. */
-  readonly passwords: ReadonlyMap<string, string>
+  readonly secretAt: SecretAt
   readonly problems: readonly Problem[]
   readonly warnings: readonly string[]
 }
 
-/** Reads the passwords, and looks whether the other files that the registries name can be read. Paths in `raw` are absolute. */
+/** Reads the secrets, and looks whether the certificates and keys can be read. Paths in `raw` are absolute. */
 export async function readFiles(raw: RawConfig, env: NodeJS.ProcessEnv): Promise<FileFindings> {
-  const passwords = new Map<string, string>()
+  const secrets = new Map<string, string>()
   const problems: Problem[] = []
   const warnings: string[] = []
-  for (const [name, registry] of Object.entries(raw.registries)) {
-    const path = ['registries', name, 'password_file']
-    if (registry.password_file !== '') {
-      const secret = await readSecret(path, registry.password_file, env)
+  for (const [path, schema, value] of stringsOf(raw)) {
+    if (value === '') continue
+    if (kindOf(schema) === 'secret-path') {
+      const secret = await readSecret(path, value, env)
       if ('message' in secret) problems.push({ path, message: secret.message })
-      else passwords.set(name, secret.value)
+      else secrets.set(formatPath(path), secret.value)
       if (secret.warning !== undefined) warnings.push(secret.warning)
-    }
-    for (const key of ['ca', 'cert', 'key'] as const) {
-      const message = await checkReadable(registry.tls[key])
-      if (message !== undefined) problems.push({ path: ['registries', name, 'tls', key], message })
+    } else if (kindOf(schema) === 'pem') {
+      const message = await checkReadable(value)
+      // The message names the file: which one of a list it is need not be said again.
+      const key = typeof path.at(-1) === 'number' ? path.slice(0, -1) : path
+      if (message !== undefined) problems.push({ path: key, message })
     }
   }
-  return { passwords, problems, warnings }
+  return { secretAt: path => secrets.get(formatPath(path)), problems, warnings }
 }
 
 type Secret = ({ readonly value: string } | { readonly message: string }) & { readonly warning?: string }
@@ -55,7 +59,6 @@ async function readSecret(path: KeyPath, source: string, env: NodeJS.ProcessEnv)
 }
 
 async function checkReadable(file: string): Promise<string | undefined> {
-  if (file === '') return undefined
   try {
     await fs.access(file, fs.constants.R_OK)
     return undefined

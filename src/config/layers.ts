@@ -15,8 +15,9 @@ import {
   type KeyPath,
   type Tree,
 } from '../core/index.ts'
+import { canonical } from './canonical.ts'
 import type { Problem } from './problem.ts'
-import { schemaAt } from './schema.ts'
+import { choicesOf, mayBeSeconds, schemaAt } from './schema-walk.ts'
 
 /** One place that configuration comes from: the file, one variable, or one --set. Later layers win. */
 export interface Layer {
@@ -26,6 +27,7 @@ export interface Layer {
   spell(path: KeyPath): string
   /** What relative paths in it are relative to: a file's directory, or the working directory. */
   readonly baseDir: string
+  /** In canonical form. */
   readonly tree: Tree
 }
 
@@ -53,7 +55,7 @@ export async function readFileLayer(file: string): Promise<Layer | undefined> {
     describe: at => [file, lineOf(at)].filter(part => part !== undefined).join(':'),
     spell: formatPath,
     baseDir: path.dirname(path.resolve(file)),
-    tree: parseToml(file, text),
+    tree: canonical(parseToml(file, text)),
   }
 }
 
@@ -77,13 +79,15 @@ export function envLayers(env: NodeJS.ProcessEnv, cwd: string): Layer[] {
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([name, text = '']) => {
       const at = name.slice(ENV_PREFIX.length).toLowerCase().split('__')
-      return { describe: () => name, spell: envName, baseDir: cwd, tree: treeOf(at, readValue(at, text)) }
+      return { describe: () => name, spell: envName, baseDir: cwd, tree: readTree(at, text) }
     })
 }
 
-/** Names with dots and the like have no variable of their own; such keys are spelled as in the file. */
+/** Names with dots and the like have no variable of their own, nor have items of lists; such keys are spelled as in the file. */
 function envName(at: KeyPath): string {
-  return at.every(key => /^[a-z0-9_]+$/.test(key)) ? ENV_PREFIX + at.join('__').toUpperCase() : formatPath(at)
+  return at.every(key => typeof key === 'string' && /^[a-z0-9_]+$/.test(key))
+    ? ENV_PREFIX + at.join('__').toUpperCase()
+    : formatPath(at)
 }
 
 /** One layer for each `key=value`, and a problem for each that is none. */
@@ -95,10 +99,14 @@ export function setLayers(items: readonly string[], cwd: string): { layers: Laye
     const at = parsePath(key)
     if (at === undefined) problems.push({ path: [], message: '--set needs key=value, such as store.max_bytes=10GiB' })
     else {
-      layers.push({ describe: () => '--set', spell: formatPath, baseDir: cwd, tree: treeOf(at, readValue(at, text)) })
+      layers.push({ describe: () => '--set', spell: formatPath, baseDir: cwd, tree: readTree(at, text) })
     }
   }
   return { layers, problems }
+}
+
+function readTree(at: readonly string[], text: string): Tree {
+  return canonical(treeOf(at, readValue(at, text)))
 }
 
 /**
@@ -109,14 +117,22 @@ function readValue(at: KeyPath, text: string): unknown {
   const schema = schemaAt(at)
   if (schema === undefined) return text
   const value = parseTomlValue(text)
-  if (isText(schema)) return typeof value === 'string' ? value : text
-  if (value !== undefined) return value
-  return TypeGuard.IsArray(schema) && !text.trimStart().startsWith('[') ? [text] : text
+  if (TypeGuard.IsArray(schema)) {
+    if (Array.isArray(value) || text.trimStart().startsWith('[')) return value ?? text
+    return [isText(schema.items) ? textOf(value, text) : (value ?? text)]
+  }
+  if (!isText(schema)) return value ?? text
+  return mayBeSeconds(schema) && typeof value === 'number' ? value : textOf(value, text)
 }
 
 /** Strings, and choices among strings. */
 function isText(schema: TSchema): boolean {
-  return TypeGuard.IsString(schema) || TypeGuard.IsLiteral(schema) || TypeGuard.IsUnion(schema)
+  return TypeGuard.IsString(schema) || choicesOf(schema) !== undefined
+}
+
+/** A string with or without its quotes. */
+function textOf(value: unknown, text: string): string {
+  return typeof value === 'string' ? value : text
 }
 
 /** The last of `layers` that says something about `path`, or about a table around it. */

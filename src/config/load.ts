@@ -1,18 +1,27 @@
 import path from 'node:path'
 import process from 'node:process'
-import { ShoalError, formatPath, mergeTrees, newTree, type KeyPath } from '../core/index.ts'
+import { ShoalError, formatPath, isTree, mergeTrees, newTree, valueAt, type KeyPath } from '../core/index.ts'
+import { completeConfig, defaultStatePath } from './complete.ts'
 import type { Config } from './config.ts'
 import { readFiles } from './files.ts'
 import { ENV_FILE, envLayers, layerOf, readFileLayer, setLayers, type Layer } from './layers.ts'
 import { nearestKey } from './nearest.ts'
 import type { Problem } from './problem.ts'
 import { checkRelations } from './relations.ts'
-import { completeConfig, defaultStatePath, resolveConfig } from './resolve.ts'
+import { resolveConfig } from './resolve.ts'
+import { ownName, schemaAt } from './schema-walk.ts'
 import type { RawConfig } from './schema.ts'
 import { validate } from './validate.ts'
 
 /** Read when neither --config nor $SHOAL_CONFIG names a file. It need not exist. */
 export const DEFAULT_CONFIG_FILE = '/etc/shoal/shoal.toml'
+
+/** Keys of origins elsewhere that hold a secret, and ours that name its file. */
+const SECRETS_IN_CLEAR: ReadonlyMap<unknown, string> = new Map([
+  ['access_key_secret', 'secret_access_key_file'],
+  ['secret_access_key', 'secret_access_key_file'],
+  ['session_token', 'session_token_file'],
+])
 
 export interface LoadOptions {
   /** Must exist when given. */
@@ -64,7 +73,7 @@ export async function loadConfig(options: LoadOptions = {}): Promise<LoadedConfi
   ]
   if (all.length > 0) throw invalid(all, layers)
 
-  const config = resolveConfig(effective, files.passwords)
+  const config = resolveConfig(effective, files.secretAt)
   return { config, file: fileLayer?.file, warnings: files.warnings, effective }
 }
 
@@ -81,9 +90,15 @@ async function findFile(
 }
 
 function explainUnknown(at: KeyPath, layer: Layer | undefined): Problem {
-  const nearest = nearestKey(at)
-  const hint = (at[0] === 'registries' || at[0] === 'origins') && at.length > 2 ? `; names with dots are quoted` : ''
-  return { path: at, message: `unknown key; the nearest is ${(layer?.spell ?? formatPath)(nearest)}${hint}` }
+  const secret = at[0] === 'origins' ? SECRETS_IN_CLEAR.get(at[2]) : undefined
+  if (secret !== undefined) return { path: at, message: `is not read: secrets come from files, see ${secret}` }
+  const table = schemaAt(at.slice(0, -1))
+  const own = table === undefined ? undefined : ownName(table, String(at.at(-1)))
+  if (own !== undefined) return { path: at, message: `is another name for ${own}, which is there too` }
+  const nearest = (layer?.spell ?? formatPath)(nearestKey(at))
+  const isEntry = at.length === 3 && (at[0] === 'registries' || at[0] === 'origins')
+  const hint = isEntry && isTree(valueAt(layer?.tree ?? newTree(), at)) ? '; names with dots are quoted' : ''
+  return { path: at, message: `unknown key; the nearest is ${nearest}${hint}` }
 }
 
 function invalid(problems: readonly Problem[], layers: readonly Layer[]): ShoalError {

@@ -1,6 +1,7 @@
 import type { TSchema } from '@sinclair/typebox'
-import { ConfigSchema, entrySchema, keysOf } from './schema.ts'
 import { formatPath, type KeyPath } from '../core/index.ts'
+import { entrySchema, itemSchema, keysOf } from './schema-walk.ts'
+import { ConfigSchema } from './schema.ts'
 
 /** The known key that is closest to `path`, by edit distance over the whole dotted path. */
 export function nearestKey(path: KeyPath): KeyPath {
@@ -16,8 +17,14 @@ export function nearestKey(path: KeyPath): KeyPath {
   return best
 }
 
-/** Every key there is. Where names are free, the one that `wanted` has at that place is taken. */
+/** Every key there is. Where names are free, and in lists, the name or index that `wanted` has at that place is taken. */
 function* knownPaths(schema: TSchema, wanted: KeyPath, at: KeyPath): Generator<KeyPath> {
+  const item = itemSchema(schema)
+  if (item !== undefined) {
+    const index = wanted[at.length]
+    yield* knownPaths(item, wanted, [...at, typeof index === 'number' ? index : 0])
+    return
+  }
   const entry = entrySchema(schema)
   const children = entry === undefined ? keysOf(schema) : [[wanted[at.length] ?? '<name>', entry] as const]
   for (const [key, child] of children) {

@@ -1,64 +1,27 @@
-import os from 'node:os'
-import path from 'node:path'
-import { normaliseRegistry, mergeTrees, newTree, treeOf, type KeyPath, type Tree } from '../core/index.ts'
-import { parseListenAddress } from './address.ts'
-import type { Config, RegistryConfig, TlsConfig } from './config.ts'
-import { ENV_SECRET } from './files.ts'
+import { normaliseRegistry, parseDigest } from '../core/index.ts'
+import { parseListenAddress, type ListenAddress } from './address.ts'
+import type { BlobEndpoint, Config, ProxyRule } from './config.ts'
+import type { SecretAt } from './files.ts'
 import { ANY_REGISTRY } from './relations.ts'
-import { ConfigSchema, kindOf, type RawConfig, type RawRegistry } from './schema.ts'
-import { parseDuration, parseSize } from './units.ts'
-import { stringsOf } from './validate.ts'
+import { toOrigin } from './resolve-origin.ts'
+import { present, toMs } from './resolve-parts.ts'
+import { toRegistry } from './resolve-registry.ts'
+import type { RawBlobEndpoint, RawConfig, RawRule } from './schema.ts'
+import { parseSize } from './units.ts'
 
-/** Registries that do not answer under the name that images use. */
-const REAL_HOSTS: Readonly<Record<string, string>> = { 'docker.io': 'https://registry-1.docker.io' }
+/** Where nothing says in which repository the blobs are, and nothing depends on it. */
+const ANY_REPOSITORY = 'blobs'
 
-const ROOT_STATE_PATH = '/var/lib/shoal'
-
-/** Where the state is kept unless configured: for root the system's place, for others the XDG base directory specification's. */
-export function defaultStatePath(env: NodeJS.ProcessEnv, isRoot: boolean): string {
-  if (isRoot) return ROOT_STATE_PATH
-  const xdg = env['XDG_STATE_HOME'] ?? ''
-  // The specification has relative paths ignored.
-  return path.join(path.isAbsolute(xdg) ? xdg : path.join(env['HOME'] ?? os.homedir(), '.local', 'state'), 'shoal')
-}
-
-/** A registry's host unless configured. */
-export function defaultHost(name: string): string {
-  const normal = normaliseRegistry(name) ?? name
-  return REAL_HOSTS[normal] ?? `https://${normal}`
-}
-
-export interface CompleteContext {
-  /** The absolute path that the value of a key means. */
-  readonly resolvePath: (path: KeyPath, value: string) => string
-  /** What state.path is unless configured. */
-  readonly statePath: string
-}
-
-/** `raw` with what depends on circumstances filled in: state.path, the registries' hosts, and every path absolute. */
-export function completeConfig(raw: RawConfig, { resolvePath, statePath }: CompleteContext): RawConfig {
-  let tree: Tree = mergeTrees(treeOf(['state', 'path'], statePath), newTree(Object.entries(raw)))
-  for (const [name, entry] of Object.entries(raw.registries)) {
-    if (entry.host === undefined && name !== ANY_REGISTRY)
-      tree = mergeTrees(tree, treeOf(['registries', name, 'host'], defaultHost(name)))
-  }
-  for (const [path, schema, value] of stringsOf(ConfigSchema, raw, [])) {
-    const kind = kindOf(schema)
-    if (value === '' || (kind !== 'path' && kind !== 'secret-path')) continue
-    if (kind === 'secret-path' && value.startsWith(ENV_SECRET)) continue
-    tree = mergeTrees(tree, treeOf(path, resolvePath(path, value)))
-  }
-  return tree as RawConfig
-}
-
-/** The internal form of a complete configuration in which nothing is wrong. `passwords` are by the registry's name as written. */
-export function resolveConfig(raw: RawConfig, passwords: ReadonlyMap<string, string>): Config {
-  const { mirror, health, admin, state, store, manifests, upstream, registries, origins, log } = raw
+/** The internal form of a complete configuration in which nothing is wrong. `secretAt` tells what the files at the given keys hold. */
+export function resolveConfig(raw: RawConfig, secretAt: SecretAt): Config {
+  const { mirror, health, admin, state, store, manifests, log } = raw
   return deepFreeze({
     mirror: {
       listen: mirror.listen.flatMap(toAddress),
       defaultRegistry: toName(mirror.default_registry),
       drainTimeoutMs: toMs(mirror.drain_timeout),
+      hosts: Object.fromEntries(Object.entries(mirror.hosts).map(([host, name]) => [host.toLowerCase(), toName(name)])),
+      blobs: mirror.blobs.map(toBlobEndpoint),
     },
     health: { listen: health.listen.flatMap(toAddress) },
     admin: { listen: admin.listen.flatMap(toAddress) },
@@ -69,37 +32,56 @@ export function resolveConfig(raw: RawConfig, passwords: ReadonlyMap<string, str
       memoryBytes: toBytes(store.memory_bytes),
     },
     manifests: { tagTtlMs: toMs(manifests.tag_ttl), serveStale: manifests.serve_stale },
-    upstream: {
-      connectTimeoutMs: toMs(upstream.connect_timeout),
-      idleTimeoutMs: toMs(upstream.idle_timeout),
-      retries: upstream.retries,
-      maxConnections: upstream.max_connections,
-      dockerConfig: upstream.docker_config,
-    },
+    proxy: toProxy(raw.proxy, secretAt),
+    upstream: toUpstream(raw.upstream),
     registries: Object.fromEntries(
-      Object.entries(registries).map(([name, entry]) => [toName(name), toRegistry(entry, passwords.get(name))]),
+      Object.entries(raw.registries).map(([name, entry]) => [
+        toName(name),
+        toRegistry(entry, secretAt(['registries', name, 'password_file'])),
+      ]),
     ),
     origins: Object.fromEntries(
-      Object.entries(origins).map(([name, entry]) => [toName(name), { type: entry.type, path: entry.path }]),
+      Object.entries(raw.origins).map(([name, entry]) => [
+        toName(name),
+        toOrigin(entry, key => secretAt(['origins', name, key])),
+      ]),
     ),
     log: { level: log.level, access: log.access },
   })
 }
 
-function toRegistry(entry: RawRegistry, password: string | undefined): RegistryConfig {
-  const { ca, cert, key, skip_verify: skipVerify, server_name: serverName } = entry.tls
-  const tls: TlsConfig = {
-    ...(ca === '' ? {} : { ca }),
-    ...(cert === '' ? {} : { cert }),
-    ...(key === '' ? {} : { key }),
-    skipVerify,
-    ...(serverName === '' ? {} : { serverName }),
-  }
+function toBlobEndpoint(raw: RawBlobEndpoint): BlobEndpoint {
+  const common = { origin: toName(raw.origin), repository: raw.repository === '' ? ANY_REPOSITORY : raw.repository }
+  return raw.socket === ''
+    ? { prefix: raw.prefix, ...common }
+    : { socket: raw.socket, ...common, digest: parseDigest(raw.digest) }
+}
+
+function toProxy(raw: RawConfig['proxy'], secretAt: SecretAt): Config['proxy'] {
   return {
-    host: (entry.host ?? '').replace(/\/+$/, ''),
-    ...(entry.username === '' ? {} : { username: entry.username }),
-    ...(password === undefined ? {} : { password }),
-    tls,
+    enabled: raw.enabled,
+    intercept: raw.intercept.map(pattern => pattern.toLowerCase()),
+    ...present('username', raw.username),
+    ...present('password', secretAt(['proxy', 'password_file'])),
+    rules: raw.rules.map(toRule),
+  }
+}
+
+function toRule({ match, action, use_https: useHttps, redirect }: RawRule): ProxyRule {
+  return { match, action, useHttps, ...present('redirect', redirect) }
+}
+
+function toUpstream(raw: RawConfig['upstream']): Config['upstream'] {
+  return {
+    allowAny: raw.allow_any,
+    allowPrivate: raw.allow_private,
+    certsD: raw.certs_d,
+    connectTimeoutMs: toMs(raw.connect_timeout),
+    idleTimeoutMs: toMs(raw.idle_timeout),
+    retries: raw.retries,
+    maxConnections: raw.max_connections,
+    dockerConfig: raw.docker_config,
+    credentialPlugins: raw.credential_plugins.map(({ config, bin_dir: binDir }) => ({ config, binDir })),
   }
 }
 
@@ -108,13 +90,9 @@ function toName(text: string): string {
 }
 
 /** Validation has been here before: nothing is dropped. */
-function toAddress(text: string): NonNullable<ReturnType<typeof parseListenAddress>>[] {
+function toAddress(text: string): ListenAddress[] {
   const address = parseListenAddress(text)
   return address === undefined ? [] : [address]
-}
-
-function toMs(text: string): number {
-  return parseDuration(text) ?? 0
 }
 
 function toBytes(text: string): number {

@@ -1,81 +1,64 @@
-import { Type, TypeGuard, type Static, type TObject, type TProperties, type TSchema } from '@sinclair/typebox'
-import { DURATION_PATTERN, SIZE_PATTERN } from './units.ts'
+import { Type, type Static } from '@sinclair/typebox'
+import { OriginSchema } from './schema-origins.ts'
+import {
+  choice,
+  duration,
+  entry,
+  flag,
+  optional,
+  required,
+  secret,
+  size,
+  strings,
+  table,
+  tables,
+  text,
+} from './schema-parts.ts'
+import { RegistrySchema } from './schema-registries.ts'
 
-/** What a string means, beyond being one; validate.ts checks it and resolve.ts turns it into its internal form. */
-export type ValueKind = 'duration' | 'size' | 'address' | 'registry-name' | 'url' | 'path' | 'secret-path'
+const BlobEndpointSchema = entry({
+  prefix: optional(
+    'url-path',
+    'Path below which a blob is at <prefix>/<hex> and <prefix>/sha256:<hex>. Either this or socket.',
+    { sample: '/models' },
+  ),
+  socket: optional('socket', 'Unix socket, an absolute path, on which whatever is asked for is the one blob.'),
+  origin: required('registry-name', 'Registry or origin that has the blobs.', { sample: 's3-example' }),
+  repository: optional('repository', 'Repository of the blobs. Empty: "blobs"; a registry needs one.'),
+  digest: optional('digest', 'The blob of socket.'),
+})
 
-/** Largest delay that a Node timer holds, in milliseconds (2^31 - 1, about 24 days); a longer one would fire at once. */
-export const MAX_DURATION_MS = 2 ** 31 - 1
+const RuleSchema = entry({
+  match: required('regex', 'Regular expression, looked for in the URL without its query.', {
+    sample: 'blobs/sha256.*',
+  }),
+  action: choice(
+    ['cache', 'direct', 'redirect', 'deny'],
+    '"cache": registry blobs come from the cache; "direct": forwarded as it is; "redirect": forwarded elsewhere; "deny": refused.',
+    { sample: 'cache' },
+  ),
+  use_https: flag(false, 'Whether an http: URL goes on as https:.'),
+  redirect: text(
+    '',
+    'Where to, for the action "redirect" alone: a host, or with a "/" in it what takes the place of the match ($1 is its first group).',
+  ),
+})
 
-const table = <T extends TProperties>(description: string, properties: T): TObject<T> =>
-  Type.Object(properties, { additionalProperties: false, default: {}, description })
-
-const text = (value: string, description: string) => Type.String({ default: value, description })
-
-const duration = (value: string, description: string, options: { positive?: boolean } = {}) =>
-  Type.String({
-    default: value,
-    description,
-    pattern: DURATION_PATTERN,
-    'x-kind': 'duration',
-    'x-positive': options.positive ?? false,
-  })
-
-const size = (value: string, description: string) =>
-  Type.String({ default: value, description, pattern: SIZE_PATTERN, 'x-kind': 'size' })
-
-const addresses = (value: readonly string[], description: string, minItems = 0) =>
-  Type.Array(Type.String({ 'x-kind': 'address' }), { default: value, description, minItems })
-
-const filePath = (description: string) => Type.String({ default: '', description, 'x-kind': 'path' })
-
-const RegistrySchema = Type.Object(
-  {
-    host: Type.Optional(
-      Type.String({
-        description:
-          'Where the registry really is: http:// or https://, host, port, and a path prefix if it has one. "https://<name>" unless set; "*" needs one.',
-        'x-kind': 'url',
-        'x-default': '"https://<name>"',
-      }),
-    ),
-    username: text('', "User name of the node's own credential; every local caller may read what it may read."),
-    password_file: Type.String({
-      default: '',
-      description:
-        'File that holds the password (a final line break is ignored), or "env:NAME" for an environment variable. Never the password itself.',
-      'x-kind': 'secret-path',
-    }),
-    tls: table('How to speak TLS with it. Paths are PEM files.', {
-      ca: filePath("Certificate authorities to trust instead of the system's."),
-      cert: filePath('Client certificate.'),
-      key: filePath("The client certificate's key."),
-      skip_verify: Type.Boolean({ default: false, description: 'Trust any certificate. For tests only.' }),
-      server_name: text('', 'Name to expect in the certificate, when it is not the host.'),
-    }),
-  },
-  { additionalProperties: false },
-)
-
-const OriginSchema = Type.Object(
-  {
-    type: Type.Literal('oci-layout', { description: 'Kind of origin. "oci-layout": a directory is a registry.' }),
-    path: Type.String({
-      minLength: 1,
-      description: 'An OCI image layout, or a directory of layouts named by repository.',
-      'x-kind': 'path',
-    }),
-  },
-  { additionalProperties: false },
-)
+const CredentialPluginSchema = entry({
+  config: required('path', "The plugins' CredentialProviderConfig, YAML or JSON.", {
+    sample: '/etc/kubernetes/credential-providers.yaml',
+  }),
+  bin_dir: required('path', 'Directory of the programs that it names.', { sample: '/usr/libexec/kubernetes/plugins' }),
+})
 
 /** The whole configuration as TOML holds it: type, default, validation and documentation of every key. */
 export const ConfigSchema = table('Configuration of shoal.', {
   mirror: table('The mirror: what container runtimes talk to.', {
-    listen: addresses(
+    listen: strings(
+      'address',
       ['127.0.0.1:65001', '127.0.0.1:4001'],
       'Addresses to listen on: "host:port", "[v6]:port" or "unix:/path/of.sock". Port 0 takes any free one.',
-      1,
+      { minItems: 1 },
     ),
     default_registry: Type.String({
       default: 'docker.io',
@@ -83,12 +66,27 @@ export const ConfigSchema = table('Configuration of shoal.', {
       'x-kind': 'registry-name',
     }),
     drain_timeout: duration('15s', 'How long running answers may take to finish after SIGTERM.'),
+    hosts: Type.Record(Type.String(), Type.String({ 'x-kind': 'registry-name' }), {
+      default: {},
+      description:
+        'Virtual hosts: the Host header of a request, with or without a port, and the registry or origin that it stands for, such as { "mirror.corp.example" = "registry.corp.example" }.',
+      'x-names': 'host',
+    }),
+    blobs: tables(
+      "Blobs for clients that know no registry (nydusd's http-proxy backend): below a path of the mirror, or one blob on a unix socket of its own.",
+      BlobEndpointSchema,
+    ),
   }),
   health: table('Health checks and metrics: /server/ping, /healthy, /readyz, /metrics.', {
-    listen: addresses(['127.0.0.1:40901'], 'Addresses to listen on; an empty list turns the listener off.'),
+    listen: strings(
+      'address',
+      ['127.0.0.1:40901', '127.0.0.1:4003'],
+      'Addresses to listen on; an empty list turns the listener off.',
+    ),
   }),
   admin: table('The admin API.', {
-    listen: addresses(
+    listen: strings(
+      'address',
       [],
       'Addresses besides the unix socket admin.sock in the state directory, which is always there.',
     ),
@@ -111,12 +109,33 @@ export const ConfigSchema = table('Configuration of shoal.', {
   }),
   manifests: table('Manifests that were asked for by tag.', {
     tag_ttl: duration('1m', 'How long a tag is believed before the origin is asked again. 0: ask every time.'),
-    serve_stale: Type.Boolean({
-      default: true,
-      description: 'Answer with the last known manifest while the origin is down.',
-    }),
+    serve_stale: flag(true, 'Answer with the last known manifest while the origin is down.'),
+  }),
+  proxy: table('The forward proxy, on the addresses of the mirror: absolute-form requests and CONNECT.', {
+    enabled: flag(true, 'Whether there is one.'),
+    intercept: strings(
+      'host-pattern',
+      [],
+      'Hosts whose TLS is ended here, with a certificate of the node\'s own authority (shoal proxy-ca): "registry.example", "*.example", "registry.example:8443", or "*" for all. Others are tunnelled.',
+    ),
+    username: text('', 'User name that clients have to give. Empty: none.'),
+    password_file: secret('password'),
+    rules: tables(
+      'What happens to a request; the first rule that matches counts. Without one, registry blobs are cached and all else is forwarded.',
+      RuleSchema,
+    ),
   }),
   upstream: table('Connections to origins.', {
+    allow_any: flag(false, 'Whether a request may name a registry that is not in the table.'),
+    allow_private: strings(
+      'network',
+      [],
+      'Networks (10.0.0.0/8, fd00::/8) or addresses that allow_any may reach although they are private, loopback or link-local.',
+    ),
+    certs_d: optional(
+      'path',
+      "Directory of <host>/hosts.toml, such as containerd's /etc/containerd/certs.d, as a further source of registries and mirrors.",
+    ),
     connect_timeout: duration('5s', 'Longest wait for a connection, TLS included.', { positive: true }),
     idle_timeout: duration('10s', 'Longest wait for the next byte of an answer.', { positive: true }),
     retries: Type.Integer({
@@ -131,12 +150,11 @@ export const ConfigSchema = table('Configuration of shoal.', {
       maximum: 4096,
       description: 'Most connections to one host.',
     }),
-    docker_config: Type.String({
-      default: '',
-      description:
-        'Docker client configuration to take credentials from. Empty: $DOCKER_CONFIG/config.json, or ~/.docker/config.json.',
-      'x-kind': 'path',
-    }),
+    docker_config: optional(
+      'path',
+      'Docker client configuration to take credentials from. Empty: $DOCKER_CONFIG/config.json, or ~/.docker/config.json.',
+    ),
+    credential_plugins: tables('Credential providers as the kubelet has them.', CredentialPluginSchema),
   }),
   registries: Type.Record(Type.String(), RegistrySchema, {
     default: {},
@@ -146,58 +164,19 @@ export const ConfigSchema = table('Configuration of shoal.', {
   }),
   origins: Type.Record(Type.String(), OriginSchema, {
     default: {},
-    description: 'Origins that are not registries, addressed by their name as if it were one.',
-    'x-example': 'images',
+    description:
+      'Origins that are not registries, addressed by their name as if it were one. Which keys there are depends on the type.',
   }),
   log: table('Logging, as JSON lines on stderr.', {
-    level: Type.Union(
-      [
-        Type.Literal('debug'),
-        Type.Literal('info'),
-        Type.Literal('warn'),
-        Type.Literal('error'),
-        Type.Literal('silent'),
-      ],
-      { default: 'info', description: 'Least important level that is written.' },
-    ),
-    access: Type.Boolean({ default: false, description: 'One line for every answered request.' }),
+    level: choice(['debug', 'info', 'warn', 'error', 'silent'], 'Least important level that is written.', {
+      default: 'info',
+    }),
+    access: flag(false, 'One line for every answered request.'),
   }),
 })
 
 /** The configuration in TOML's own terms, defaults filled in. */
 export type RawConfig = Static<typeof ConfigSchema>
-export type RawRegistry = Static<typeof RegistrySchema>
+export type RawBlobEndpoint = Static<typeof BlobEndpointSchema>
+export type RawRule = Static<typeof RuleSchema>
 export type LogLevel = RawConfig['log']['level']
-
-/** The schema of `key` inside a table of `schema`. Undefined: no such key. */
-export function childSchema(schema: TSchema, key: string): TSchema | undefined {
-  if (TypeGuard.IsObject(schema)) return Object.hasOwn(schema.properties, key) ? schema.properties[key] : undefined
-  return entrySchema(schema)
-}
-
-/** What every entry of a table with free names looks like. Undefined: `schema` is no such table. */
-export function entrySchema(schema: TSchema): TSchema | undefined {
-  return TypeGuard.IsRecord(schema) ? Object.values(schema.patternProperties)[0] : undefined
-}
-
-/** The fixed keys of a table, in the order in which they are documented. */
-export function keysOf(schema: TSchema): [string, TSchema][] {
-  return TypeGuard.IsObject(schema) ? Object.entries(schema.properties) : []
-}
-
-export function schemaAt(path: readonly string[]): TSchema | undefined {
-  return path.reduce<TSchema | undefined>(
-    (schema, key) => (schema === undefined ? undefined : childSchema(schema, key)),
-    ConfigSchema,
-  )
-}
-
-/** One of our own annotations (`x-...`), when it is a string. */
-export function annotation(schema: TSchema, name: 'x-default' | 'x-example'): string | undefined {
-  const value: unknown = schema[name]
-  return typeof value === 'string' ? value : undefined
-}
-
-export function kindOf(schema: TSchema): ValueKind | undefined {
-  return schema['x-kind'] as ValueKind | undefined
-}

@@ -1,10 +1,24 @@
 import { TypeGuard, type TSchema } from '@sinclair/typebox'
 import { Value, ValueErrorType, ValuePointer, type ValueError } from '@sinclair/typebox/value'
-import { normaliseRegistry, isTree, newTree, withoutPath, type KeyPath, type Tree } from '../core/index.ts'
-import { parseListenAddress } from './address.ts'
+import { formatKey, isTree, newTree, withoutPath, type KeyPath, type Tree } from '../core/index.ts'
+import { expectedOf, isHidden, judge, judgeName } from './kinds.ts'
 import type { Problem } from './problem.ts'
-import { childSchema, ConfigSchema, entrySchema, keysOf, kindOf, MAX_DURATION_MS, type RawConfig } from './schema.ts'
-import { formatDuration, parseDuration, parseSize } from './units.ts'
+import {
+  belongsTo,
+  choicesOf,
+  entrySchema,
+  isTable,
+  itemSchema,
+  keysOf,
+  kindOf,
+  mayBeLone,
+  mayBeSeconds,
+  namesOf,
+  nodesOf,
+  schemaAt,
+  typesOf,
+} from './schema-walk.ts'
+import { ConfigSchema, type RawConfig } from './schema.ts'
 
 export interface Validation {
   readonly problems: readonly Problem[]
@@ -17,18 +31,18 @@ export interface Validation {
 export function validate(tree: Tree): Validation {
   const unknown: KeyPath[] = []
   const problems = new Map<string, Problem>()
-  const report = (path: KeyPath, explainIt: () => string | undefined): void => {
+  const report = (path: KeyPath, messageOf: () => string): void => {
     const key = JSON.stringify(path)
-    const message = problems.has(key) ? undefined : explainIt()
-    if (message !== undefined) problems.set(key, { path, message })
+    if (!problems.has(key)) problems.set(key, { path, message: messageOf() })
   }
   const filled = withDefaults(ConfigSchema, tree)
   for (const error of Value.Errors(ConfigSchema, filled)) {
-    const path = [...ValuePointer.Format(error.path)]
+    const path = toKeyPath(filled, [...ValuePointer.Format(error.path)])
     if (error.type === ValueErrorType.ObjectAdditionalProperties) unknown.push(path)
-    else report(path, () => explain(error))
+    else report(path, () => explain(error, path))
   }
-  for (const [path, schema, value] of stringsOf(ConfigSchema, filled, [])) report(path, () => checkKind(schema, value))
+  for (const [path, schema, value] of nodesOf(ConfigSchema, filled, []))
+    for (const problem of checkNode(path, schema, value)) report(problem.path, () => problem.message)
   const bad = [...unknown, ...Array.from(problems.values(), problem => problem.path)]
   const pruned = bad.reduce((rest, path) => withoutPath(rest, entryOf(path)), tree)
   return { problems: [...problems.values()], unknown, valid: withDefaults(ConfigSchema, pruned) as RawConfig }
@@ -40,100 +54,108 @@ function entryOf(path: KeyPath): KeyPath {
 }
 
 function withDefaults(schema: TSchema, value: unknown): unknown {
+  if (Array.isArray(value) && TypeGuard.IsArray(schema)) return value.map(item => withDefaults(schema.items, item))
   if (!isTree(value)) return value
   const entry = entrySchema(schema)
   if (entry !== undefined)
     return newTree(Object.entries(value).map(([key, child]) => [key, withDefaults(entry, child)]))
   const filled = newTree(Object.entries(value))
   for (const [key, child] of keysOf(schema)) {
-    const given = filled[key] ?? structuredClone(child.default as unknown)
+    const given = filled[key] ?? (belongsTo(child, value) ? structuredClone(child.default as unknown) : undefined)
     if (given !== undefined) filled[key] = withDefaults(child, given)
   }
   return filled
 }
 
-/** Every string below `value` with its schema. Items of a list have their index as the last key. */
-export function* stringsOf(schema: TSchema, value: unknown, path: KeyPath): Generator<[KeyPath, TSchema, string]> {
-  if (typeof value === 'string') yield [path, schema, value]
-  else if (Array.isArray(value) && TypeGuard.IsArray(schema)) {
-    for (const [index, item] of value.entries()) yield* stringsOf(schema.items, item, [...path, String(index)])
-  } else if (isTree(value)) {
-    for (const [key, item] of Object.entries(value)) {
-      const child = childSchema(schema, key)
-      if (child !== undefined) yield* stringsOf(child, item, [...path, key])
-    }
-  }
+/** A JSON pointer does not tell the index of a list from a key. */
+function toKeyPath(root: unknown, segments: readonly string[]): KeyPath {
+  let value = root
+  return segments.map(segment => {
+    const key = Array.isArray(value) ? Number(segment) : segment
+    value = isTree(value) ? value[segment] : Array.isArray(value) ? (value[Number(segment)] as unknown) : undefined
+    return key
+  })
 }
 
-function explain({ type, schema, value }: ValueError): string {
+function explain({ type, schema, value }: ValueError, path: KeyPath): string {
   if (type === ValueErrorType.ObjectRequiredProperty) return 'is missing'
   if (type === ValueErrorType.ArrayMinItems) return 'must not be empty'
   if (type === ValueErrorType.StringMinLength) return 'must not be empty'
-  return `${show(schema, value)} is not ${expected(schema)}`
+  const parent = schemaAt(path.slice(0, -1))
+  const split = isTree(value) && parent !== undefined && namesOf(parent) !== undefined
+  return refusal(schema, value) + (split ? '; names with dots are quoted' : '')
 }
 
-/** What a key wants, to complete the sentence "x is not ...". */
+function refusal(schema: TSchema, value: unknown): string {
+  const sentence = `is not ${expected(schema)}`
+  return hides(schema) && !isTree(value) && !Array.isArray(value) ? sentence : `${show(schema, value)} ${sentence}`
+}
+
+/** To complete the sentence "x is not ...". */
 function expected(schema: TSchema): string {
-  const kind = kindOf(schema)
-  if (kind === 'duration') return 'a duration such as "5s", "300ms" or "1m30s"'
-  if (kind === 'size') return 'a size such as "4MiB", "50GiB" or "0"'
-  if (kind === 'address') return 'an address such as "127.0.0.1:65001", "[::1]:65001" or "unix:/run/shoal/mirror.sock"'
-  if (TypeGuard.IsUnion(schema))
-    return `one of ${schema.anyOf.map(choice => JSON.stringify(choice['const'])).join(', ')}`
-  if (TypeGuard.IsLiteral(schema)) return JSON.stringify(schema.const)
+  const choices = choicesOf(schema)
+  if (choices !== undefined) return `one of ${choices.map(choice => JSON.stringify(choice)).join(', ')}`
   if (TypeGuard.IsInteger(schema)) return `a whole number from ${schema.minimum ?? 0} to ${schema.maximum ?? Infinity}`
   if (TypeGuard.IsBoolean(schema)) return 'true or false'
-  if (TypeGuard.IsArray(schema)) return 'a list'
-  return TypeGuard.IsString(schema) ? 'a string' : 'a table'
+  if (TypeGuard.IsArray(schema)) return mayBeLone(schema) ? 'a string or a list of strings' : 'a list'
+  if (!TypeGuard.IsString(schema)) return 'a table'
+  return mayBeSeconds(schema) ? `${expectedOf('duration')}, or a whole number of seconds` : expectedOf(kindOf(schema))
 }
 
-/** A value for a message: short, and never one that may be a credential put in the wrong place. */
+/** A value for a message: short, and without what may be a URL with a credential where a table was wanted. */
 function show(schema: TSchema, value: unknown): string {
   if (Array.isArray(value)) return 'a list'
   if (isTree(value)) return 'a table'
-  if (kindOf(schema) === undefined && TypeGuard.IsString(schema)) return `a ${typeof value}`
-  if (kindOf(schema) === 'secret-path' || kindOf(schema) === 'url') return 'this'
+  const isText = TypeGuard.IsString(schema) && kindOf(schema) === undefined
+  if (isText || isTable(schema) || itemSchema(schema) !== undefined) return `a ${typeof value}`
   const text = value instanceof Date ? value.toISOString() : JSON.stringify(value)
   return text.length > 80 ? `${text.slice(0, 79)}…` : text
 }
 
-/** What a string must be beyond its pattern. Undefined: it is right. */
-function checkKind(schema: TSchema, value: string): string | undefined {
-  const kind = kindOf(schema)
-  switch (kind) {
-    case 'duration':
-      return checkDuration(schema, value)
-    case 'size':
-      return parseSize(value) === undefined ? `${show(schema, value)} is not ${expected(schema)}` : undefined
-    case 'address':
-      return parseListenAddress(value) === undefined ? `${show(schema, value)} is not ${expected(schema)}` : undefined
-    case 'registry-name':
-      return normaliseRegistry(value) === undefined ? `${show(schema, value)} is not the name of a registry` : undefined
-    case 'url':
-      return checkUrl(value)
-    case 'path':
-    case 'secret-path':
-    case undefined:
-      return value.includes('\0') ? 'must not contain NUL' : undefined
+/** Whether a value is kept out of messages: it may be a credential put in the wrong place. */
+function hides(schema: TSchema): boolean {
+  return TypeGuard.IsArray(schema) ? hides(schema.items) : isHidden(kindOf(schema))
+}
+
+function* checkNode(path: KeyPath, schema: TSchema, value: unknown): Generator<Problem> {
+  if (typeof value === 'string') {
+    const verdict = judge(kindOf(schema), value, schema)
+    if (verdict === false) yield { path, message: refusal(schema, value) }
+    else if (verdict !== true) yield { path, message: verdict }
+  } else if (isTree(value)) {
+    yield* checkNames(path, schema, value)
+    yield* checkTypes(path, schema, value)
   }
 }
 
-function checkDuration(schema: TSchema, value: string): string | undefined {
-  const ms = parseDuration(value)
-  if (ms === undefined) return `${show(schema, value)} is not ${expected(schema)}`
-  if (ms > MAX_DURATION_MS) return `${show(schema, value)} is longer than ${formatDuration(24 * 86_400_000)}`
-  return ms === 0 && schema['x-positive'] === true ? 'must be longer than 0' : undefined
+/** The names in a table with free names; they are the same in upper and lower case. */
+function* checkNames(path: KeyPath, schema: TSchema, table: Tree): Generator<Problem> {
+  const kind = namesOf(schema)
+  if (kind === undefined) return
+  const seen = new Map<string, string>()
+  for (const name of Object.keys(table)) {
+    const other = seen.get(name.toLowerCase())
+    const message = judgeName(kind, name) ?? (other === undefined ? undefined : `is the same as ${formatKey(other)}`)
+    if (message !== undefined) yield { path: [...path, name], message }
+    seen.set(name.toLowerCase(), name)
+  }
 }
 
-function checkUrl(value: string): string | undefined {
-  const url = tryUrl(value)
-  if (url === undefined) return 'is not a URL such as "https://registry.example" or "http://10.0.0.5:5000"'
-  if (url.username !== '' || url.password !== '') return 'must not hold credentials; use username and password_file'
-  if (url.search !== '' || url.hash !== '') return 'must not have a query or a fragment'
-  return undefined
+/** In a table with a type, the keys that depend on it. */
+function* checkTypes(path: KeyPath, schema: TSchema, table: Tree): Generator<Problem> {
+  const type = table['type']
+  const typeSchema = keysOf(schema).find(([key]) => key === 'type')?.[1]
+  if (typeSchema === undefined || typeof type !== 'string' || choicesOf(typeSchema)?.includes(type) !== true) return
+  for (const [key, child] of keysOf(schema)) {
+    const types = typesOf(child)
+    if (types === undefined) continue
+    const here = belongsTo(child, table)
+    if (!here && table[key] !== undefined)
+      yield { path: [...path, key], message: `is not a key of the type "${type}", but of ${quoted(types)}` }
+    if (here && table[key] === undefined) yield { path: [...path, key], message: 'is missing' }
+  }
 }
 
-function tryUrl(value: string): URL | undefined {
-  if (!/^https?:\/\//i.test(value)) return undefined
-  return URL.canParse(value) ? new URL(value) : undefined
+function quoted(words: readonly string[]): string {
+  return words.map(word => JSON.stringify(word)).join(', ')
 }

@@ -2,7 +2,8 @@ import { parse } from 'smol-toml'
 
 /** A TOML table. Without a prototype, so that no key is special. */
 export type Tree = Record<string, unknown>
-export type KeyPath = readonly string[]
+/** Keys of tables, and indexes of lists. */
+export type KeyPath = readonly (string | number)[]
 
 export function isTree(value: unknown): value is Tree {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date)
@@ -25,33 +26,46 @@ export function mergeTrees(under: Tree, over: Tree): Tree {
 }
 
 /** The tree that holds only `value`, at `path`. */
-export function treeOf(path: KeyPath, value: unknown): Tree {
+export function treeOf(path: readonly string[], value: unknown): Tree {
   const [key = '', ...rest] = path
   return newTree([[key, rest.length === 0 ? value : treeOf(rest, value)]])
 }
 
 /** Undefined: nothing is there. */
 export function valueAt(tree: Tree, path: KeyPath): unknown {
-  let value: unknown = tree
-  for (const key of path) {
-    if (!isTree(value)) return undefined
-    value = value[key]
-  }
-  return value
+  return path.reduce<unknown>((value, key) => {
+    if (typeof key === 'number') return Array.isArray(value) ? (value[key] as unknown) : undefined
+    return isTree(value) ? value[key] : undefined
+  }, tree)
 }
 
-/** `tree` without what is at `path`. */
+/** `tree` with `value` in place of what is at `path`, which is there. */
+export function replaceAt(tree: Tree, path: KeyPath, value: unknown): Tree {
+  const replaceIn = (node: unknown, [key, ...rest]: KeyPath): unknown => {
+    if (key === undefined) return value
+    if (Array.isArray(node))
+      return node.map((item, index) => (index === key ? replaceIn(item, rest) : (item as unknown)))
+    if (!isTree(node)) return node
+    return newTree(Object.entries(node).map(([name, child]) => [name, name === key ? replaceIn(child, rest) : child]))
+  }
+  return replaceIn(tree, path) as Tree
+}
+
+/** `tree` without what is at `path`. A list that would lose an item, or a part of one, is left out as a whole. */
 export function withoutPath(tree: Tree, path: KeyPath): Tree {
   const [key = '', ...rest] = path
   const below = tree[key]
   const others = Object.entries(tree).filter(([name]) => name !== key)
   if (rest.length === 0 || !isTree(below)) return newTree(others)
-  return newTree([...others, [key, withoutPath(below, rest)]])
+  return newTree([...others, [String(key), withoutPath(below, rest)]])
 }
 
-/** `registries."r.example".host`: as TOML writes a dotted key. */
+/** `registries."r.example".mirrors[0].host`: as TOML writes a dotted key, with the indexes of lists in brackets. */
 export function formatPath(path: KeyPath): string {
-  return path.map(formatKey).join('.')
+  return path.reduce<string>((text, key) => {
+    if (typeof key === 'number') return `${text}[${key}]`
+    return text === '' ? formatKey(key) : `${text}.${formatKey(key)}`
+  }, '')
 }
 
 export function formatKey(key: string): string {
@@ -64,7 +78,7 @@ export function formatString(text: string): string {
 }
 
 /** The segments of a dotted key, quotes understood. Undefined when it is none. */
-export function parsePath(text: string): KeyPath | undefined {
+export function parsePath(text: string): readonly string[] | undefined {
   let value: unknown
   try {
     value = parse(`${text} = 0`)

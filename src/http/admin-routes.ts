@@ -27,13 +27,17 @@ export interface AdminDeps {
   readonly cache: CacheAdmin
   /** Facts about the process for `shoal status`. */
   readonly status: () => object
+  /** Registries with what stands before them. */
+  readonly mirrors: () => { readonly registries: readonly object[] }
 }
 
 const DIGEST_PARAMETER = { type: 'object', properties: { digest: { type: 'string' } }, required: ['digest'] } as const
 
 /** /api/v1: what the command line talks to. Lists and progress are JSON lines, so that nothing is collected in memory. */
-export function adminRoutes(app: FastifyInstance, { cache, status }: AdminDeps): void {
+export function adminRoutes(app: FastifyInstance, { cache, mirrors, status }: AdminDeps): void {
   app.get('/api/v1/status', () => ({ ...status(), store: cache.stats() }))
+
+  app.get('/api/v1/mirrors', () => mirrors())
 
   app.get('/api/v1/cache/blobs', (_request, reply) => sendLines(reply, cache.list()))
 

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
 import {
   ShoalError,
   formatContentRange,
@@ -11,7 +12,7 @@ import {
   type ByteRange,
   type Logger,
 } from '../core/index.ts'
-import { presenceOf, type BlobReader, type OpenBlob, type Presence, type ReadOptions } from '../blobs/index.ts'
+import { presenceOf, type BlobReader, type OpenBlob, type Presence } from '../blobs/index.ts'
 import {
   blobHeaders,
   firstBytesOf,
@@ -22,11 +23,21 @@ import {
   type Described,
 } from './blob-headers.ts'
 import { writeBody } from './body-writer.ts'
+import { taskHeaders, wishesOf, type Wishes } from './dragonfly.ts'
+import { statusOf, type HttpMetrics } from './metrics.ts'
 import { planMultipart, type MultipartPlan } from './multipart.ts'
-import { PieceSource, type Piece } from './pieces.ts'
-import { sendError, unknownBlob } from './registry-error.ts'
+import { PieceSource, type Piece, type PieceOptions } from './pieces.ts'
+import { answerFailure, notStored, sendError, unknownBlob } from './registry-error.ts'
 
-/** What a URL asks for, checked. */
+/** A blob as a request names it: not validated yet. */
+export interface NamedBlob {
+  /** A key of the table of origins. */
+  readonly registry: string
+  readonly repository: string
+  readonly digest: string
+}
+
+/** What a request asks for, checked. */
 export interface AskedBlob {
   readonly key: BlobKey
   /** Echoed as OCI-Namespace when the client named one. */
@@ -34,14 +45,9 @@ export interface AskedBlob {
 }
 
 /** Checks the names in a request for a blob. Throws ERR_DIGEST_INVALID or ERR_NAME_INVALID. */
-export function askedBlob(
-  target: { readonly repository: string; readonly digest: string },
-  registry: string,
-  namespace: string | undefined,
-): AskedBlob {
-  const digest = parseDigest(target.digest)
+export function askedBlob({ registry, repository, digest }: NamedBlob, namespace?: string): AskedBlob {
   return {
-    key: { digest, registry, repository: parseRepositoryName(target.repository) },
+    key: { digest: parseDigest(digest), registry, repository: parseRepositoryName(repository) },
     namespace: namespace === undefined ? undefined : registry,
   }
 }
@@ -61,7 +67,8 @@ interface Context {
   /** Known here and readable for this caller. */
   readonly open: OpenBlob | undefined
   readonly namespace: string | undefined
-  readonly options: ReadOptions
+  readonly wishes: Wishes | undefined
+  readonly options: PieceOptions
   /** The first bytes came from the origin with the news of the blob. */
   readonly begun: boolean
   /** Milliseconds that the origin took to tell of the blob. */
@@ -71,13 +78,38 @@ interface Context {
 /** HEAD and GET of blobs. */
 export class BlobRoute {
   readonly #reader: BlobReader
+  readonly #metrics: HttpMetrics
   readonly #log: Logger
   readonly #source: PieceSource
 
-  constructor(deps: { reader: BlobReader; log: Logger }) {
+  constructor(deps: { reader: BlobReader; metrics: HttpMetrics; log: Logger }) {
     this.#reader = deps.reader
+    this.#metrics = deps.metrics
     this.#log = deps.log
     this.#source = new PieceSource(deps)
+  }
+
+  /**
+   * The whole of an answer, counted, to a GET or HEAD for a blob that somebody else has read out of the request. Never rejects: every
+   * failure becomes an answer, or a destroyed connection. `signal`: the client has left.
+   */
+  async serve(
+    request: IncomingMessage,
+    response: ServerResponse,
+    named: NamedBlob,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const began = performance.now()
+    response.once('close', () => {
+      this.#metrics.served('blob', statusOf(response), (performance.now() - began) / 1000)
+    })
+    try {
+      const asked = askedBlob(named)
+      if (request.method === 'GET' && this.sendNow(request, response, asked)) return
+      await this.handle(request, response, asked, signal)
+    } catch (error: unknown) {
+      answerFailure(response, error, { signal, log: this.#log })
+    }
   }
 
   /** Answers a plain GET of one range, or of a small blob, from the page cache. False: it takes more than that, and nothing was sent. */
@@ -89,15 +121,20 @@ export class BlobRoute {
     const whole = headers.range === undefined
     const range = whole ? { start: 0, end: open.size } : singleRange(headers.range, open.size)
     if (range === undefined) return false
+    const wishes = wishesOf(request)
+    if (wishes?.refusal !== undefined) return false
     const status = whole ? 200 : 206
     const head = (): void => {
-      response.writeHead(status, rangeHeaders({ key, info: open, namespace }, status, range, 'hit', AT_ONCE))
+      response.writeHead(
+        status,
+        rangeHeaders({ key, info: open, open, namespace, wishes }, status, range, 'hit', AT_ONCE),
+      )
     }
     const length = range.end - range.start
     const socket = length < MIN_SENDFILE_BYTES || length > MAX_SENDFILE_BYTES ? undefined : descriptorOf(response)
     if (socket !== undefined && open.canSendNow(range.start, length)) {
       head()
-      const options = { authorization: headers.authorization }
+      const options = readOptions(headers.authorization, wishes)
       this.#sendFile(response, socket, { key, open, options }, range)
     } else {
       const piece = this.#source.atOnce(open, range)
@@ -106,6 +143,7 @@ export class BlobRoute {
       response.end(piece.bytes, piece.release)
     }
     open.touch()
+    if (!whole) this.#prefetch({ key, info: open, wishes }, headers.authorization)
     return true
   }
 
@@ -113,7 +151,7 @@ export class BlobRoute {
   #sendFile(
     response: ServerResponse,
     socket: number,
-    { key, open, options }: { key: BlobKey; open: OpenBlob; options: ReadOptions },
+    { key, open, options }: { key: BlobKey; open: OpenBlob; options: PieceOptions },
     range: ByteRange,
   ): void {
     response.flushHeaders()
@@ -135,13 +173,19 @@ export class BlobRoute {
     { key, namespace }: AskedBlob,
     signal: AbortSignal,
   ): Promise<void> {
-    const options = { signal, authorization: request.headers.authorization }
-    const open = this.#reader.lookup(key, options.authorization)
+    const wishes = wishesOf(request)
+    if (wishes?.refusal !== undefined) {
+      sendError(response, wishes.refusal)
+      return
+    }
+    const { authorization } = request.headers
+    const options = { signal, ...readOptions(authorization, wishes) }
+    const open = this.#reader.lookup(key, authorization)
     const began = performance.now()
-    const info = open ?? (await this.#reader.stat(key, { ...options, first: firstBytesOf(request) }))
+    const info = open ?? (await this.#stat(request, key, options))
     const waited = performance.now() - began
     if (info === undefined) {
-      sendError(response, unknownBlob(key.digest))
+      sendError(response, options.storedOnly ? notStored(key.digest) : unknownBlob(key.digest))
       return
     }
     const context = {
@@ -150,22 +194,47 @@ export class BlobRoute {
       info,
       open,
       namespace,
+      wishes,
       options,
       waited,
       begun: open === undefined && 'begun' in info && info.begun,
     }
     const selection = selectionOf(request, key.digest, info.size)
+    if (selection.kind === 'not-modified') {
+      response.writeHead(304, headersOf(context)).end()
+      return
+    }
     const whole = { start: 0, end: info.size }
-    if (selection.kind === 'not-modified') response.writeHead(304, blobHeaders(key.digest, info, namespace)).end()
+    const ranges = selection.kind === 'whole' ? [whole] : selection.ranges
+    if (options.storedOnly && !ranges.every(range => open !== undefined && presenceOf(open, range) === 'hit'))
+      sendError(response, notStored(key.digest))
     else if (request.method === 'HEAD') this.#sendHead(context, whole)
     else if (selection.kind === 'whole') await this.#sendRange(context, 200, whole)
-    else if (selection.ranges.length === 1) await this.#sendRange(context, 206, selection.ranges[0] ?? whole)
-    else await this.#sendMultipart(context, selection.ranges)
+    else if (ranges.length === 1) await this.#sendRange(context, 206, ranges[0] ?? whole)
+    else await this.#sendMultipart(context, ranges)
+    if (selection.kind === 'ranges' && !response.destroyed) this.#prefetch(context, authorization)
   }
 
-  #sendHead({ response, key, info, open, namespace, waited }: Context, whole: ByteRange): void {
+  #stat(request: IncomingMessage, key: BlobKey, options: PieceOptions): ReturnType<BlobReader['stat']> {
+    if (options.storedOnly) return Promise.resolve(undefined)
+    return this.#reader.stat(key, { ...options, first: firstBytesOf(request) })
+  }
+
+  /** The rest of a blob of which a range has been answered, when the client wishes it. Its failure concerns no answer. */
+  #prefetch(
+    { key, info: { size }, wishes }: Pick<Context, 'key' | 'info' | 'wishes'>,
+    authorization: string | undefined,
+  ): void {
+    if (wishes?.prefetch !== true || wishes.storedOnly) return
+    this.#reader
+      .prefetch(key, [{ start: 0, end: size }], { authorization })
+      .catch((error: unknown) => this.#log.debug({ digest: key.digest, err: error }, 'not prefetched'))
+  }
+
+  #sendHead(context: Context, whole: ByteRange): void {
+    const { response, info, open, waited } = context
     const cache = open === undefined ? 'miss' : presenceOf(open, whole)
-    const headers = blobHeaders(key.digest, info, namespace)
+    const headers = headersOf(context)
     headers.push(
       'Content-Length',
       String(info.size),
@@ -207,14 +276,14 @@ export class BlobRoute {
   }
 
   async #sendMultipart(context: Context, ranges: readonly ByteRange[]): Promise<void> {
-    const { response, key, info, open, namespace } = context
+    const { response, info, open } = context
     const plan = planMultipart(ranges, info.size, safeMediaType(info.mediaType), randomBytes(16).toString('hex'))
     const presences = ranges.map(range => (open === undefined ? 'miss' : presenceOf(open, range)))
     const cache = presences.every(presence => presence === presences[0]) ? (presences[0] ?? 'miss') : 'partial'
     const began = performance.now()
     const pieces = this.#parts(context, plan)
     const first = await pieces.next()
-    const headers = blobHeaders(key.digest, { mediaType: plan.contentType }, namespace)
+    const headers = headersOf({ ...context, info: { mediaType: plan.contentType } })
     const spent = performance.now() - began
     const timing = serverTiming(cache === 'hit' ? { store: spent } : { origin: context.waited + spent })
     headers.push('Content-Length', String(plan.contentLength), 'X-Cache', cache, 'Server-Timing', timing)
@@ -255,16 +324,34 @@ export class BlobRoute {
   }
 }
 
+/** How bytes are read for a request with these wishes. */
+function readOptions(authorization: string | undefined, wishes: Wishes | undefined): PieceOptions {
+  return { authorization, urgency: wishes?.urgency ?? 'demand', storedOnly: wishes?.storedOnly ?? false }
+}
+
+/** Headers of every answer about a blob. */
+function headersOf({
+  key,
+  info,
+  open,
+  namespace,
+  wishes,
+}: Pick<Context, 'key' | 'open' | 'namespace' | 'wishes'> & { readonly info: Pick<Described, 'mediaType'> }): string[] {
+  const headers = blobHeaders(key.digest, info, namespace)
+  if (wishes !== undefined) headers.push(...taskHeaders(key.digest, open?.state === 'complete'))
+  return headers
+}
+
 function rangeHeaders(
-  { key, info, namespace }: Pick<Context, 'key' | 'info' | 'namespace'>,
+  context: Pick<Context, 'key' | 'info' | 'open' | 'namespace' | 'wishes'>,
   status: 200 | 206,
   range: ByteRange,
   cache: Presence,
   timing: string,
 ): string[] {
-  const headers = blobHeaders(key.digest, info, namespace)
+  const headers = headersOf(context)
   headers.push('Content-Length', String(rangeLength(range)), 'X-Cache', cache, 'Server-Timing', timing)
-  if (status === 206) headers.push('Content-Range', formatContentRange(range, info.size))
+  if (status === 206) headers.push('Content-Range', formatContentRange(range, context.info.size))
   return headers
 }
 
@@ -282,9 +369,12 @@ async function* resume(
   }
 }
 
-/** The descriptor of a plain connection. Node has no public name for it; without it bodies are copied. */
+/**
+ * The descriptor of a plain connection; one with TLS has a descriptor as well, and what is written there is not encrypted. Node has no public
+ * name for it; without it bodies are copied.
+ */
 function descriptorOf(response: ServerResponse): number | undefined {
   const { socket } = response as { socket: (Socket & { readonly _handle?: { readonly fd?: number } | null }) | null }
-  const fd = socket?._handle?.fd
+  const fd = socket instanceof TLSSocket ? undefined : socket?._handle?.fd
   return fd !== undefined && fd >= 0 ? fd : undefined
 }

@@ -1,15 +1,15 @@
 import type { FastifyInstance } from 'fastify'
 import type { Registry } from 'prom-client'
+import { PINGS } from './pings.ts'
 
 /** What the health listener needs to know. */
 export interface HealthView {
   ready(): { readonly ok: boolean; readonly components: Readonly<Record<string, unknown>> }
 }
 
-/** /server/ping and /healthy are what dfdaemon's two generations answer; /readyz says more; /metrics is for Prometheus. */
+/** The pings say that somebody is there; /readyz says more; /metrics is for Prometheus. */
 export function healthRoutes(app: FastifyInstance, deps: { health: HealthView; metrics: Registry }): void {
-  app.get('/server/ping', () => 'pong')
-  app.get('/healthy', () => 'ok')
+  for (const [path, { headers, body }] of PINGS) app.get(path, (_request, reply) => reply.headers(headers).send(body))
   app.get('/readyz', async (_request, reply) => {
     const { ok, components } = deps.health.ready()
     return reply.code(ok ? 200 : 503).send({ ready: ok, components })

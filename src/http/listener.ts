@@ -1,9 +1,12 @@
 import fs from 'node:fs/promises'
-import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo, ListenOptions, Socket } from 'node:net'
 import net from 'node:net'
 import path from 'node:path'
+import type { Duplex } from 'node:stream'
 import { systemCode } from '../core/index.ts'
+import { refuseConnect } from './proxy/refusals.ts'
+import { METHOD_NOT_ALLOWED, NOT_A_PROXY } from './registry-error.ts'
 
 /** Where to listen. Port 0 takes any free one. */
 export type Address =
@@ -20,6 +23,8 @@ export interface ListenerOptions {
   readonly address: Address
   /** Permissions of a unix socket. */
   readonly mode?: number
+  /** Takes over the connection of a CONNECT request. Absent: tunnels are refused. */
+  readonly onConnect?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
 }
 
 /** One HTTP server on one address. Who opens it closes it. */
@@ -39,8 +44,10 @@ export class Listener {
 
   /** Rejects with the system's error (EADDRINUSE, EACCES ...). A dead socket file is replaced; a live one is EADDRINUSE. */
   static async open(handler: RequestListener, options: ListenerOptions): Promise<Listener> {
-    const { address, mode = SOCKET_MODE } = options
+    const { address, mode = SOCKET_MODE, onConnect } = options
     const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS, noDelay: true }, handler)
+    // Without a listener for it, Node would cut such a connection without a word.
+    server.on('connect', onConnect ?? refuseTunnel)
     const listener = new Listener(server, address)
     if (address.kind === 'unix') await clearSocket(address.path)
     await listen(server, address.kind === 'unix' ? { path: address.path } : { host: address.host, port: address.port })
@@ -72,6 +79,12 @@ export class Listener {
     clearInterval(sweeper)
     clearTimeout(deadline)
   }
+}
+
+function refuseTunnel(_request: IncomingMessage, socket: Duplex): void {
+  // Whoever asked may be gone before the answer is out.
+  socket.on('error', () => undefined)
+  refuseConnect(socket, { ...METHOD_NOT_ALLOWED, message: NOT_A_PROXY.message })
 }
 
 function listen(server: Server, where: ListenOptions): Promise<void> {

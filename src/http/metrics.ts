@@ -1,5 +1,9 @@
+import type { ServerResponse } from 'node:http'
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import type { Target } from './target.ts'
+
+/** What nginx logs for a client that left before it was answered. */
+const CLIENT_LEFT = 499
 
 /** What the listeners count. */
 export interface HttpMetrics {
@@ -51,4 +55,9 @@ export function createHttpMetrics(registry: Registry, connections: () => number)
       known(seconds)
     },
   }
+}
+
+/** The status to count and to log for an answer that has come to its end. */
+export function statusOf(response: ServerResponse): number {
+  return response.headersSent ? response.statusCode : CLIENT_LEFT
 }

@@ -1,4 +1,4 @@
-import { ShoalError, errorCode, type BlobKey, type ByteRange } from '../core/index.ts'
+import { ShoalError, errorCode, type BlobKey, type ByteRange, type ErrorDetails } from '../core/index.ts'
 import { presenceOf, type BlobReader, type OpenBlob, type Presence, type ReadOptions } from '../blobs/index.ts'
 import { BufferPool } from './buffer-pool.ts'
 
@@ -10,6 +10,11 @@ const SMALL_BYTES = 64 * 1024
 export interface Piece {
   readonly bytes: Uint8Array
   readonly release?: () => void
+}
+
+export interface PieceOptions extends ReadOptions {
+  /** No source is asked for what turns out not to be here. */
+  readonly storedOnly: boolean
 }
 
 /** A range on its way out. */
@@ -42,9 +47,10 @@ export class PieceSource {
     key: BlobKey,
     blob: OpenBlob | undefined,
     range: ByteRange,
-    options: ReadOptions,
+    options: PieceOptions,
   ): Promise<Body | undefined> {
-    if (blob !== undefined && range.end > range.start && presenceOf(blob, range) === 'hit') {
+    const isHere = blob !== undefined && (options.storedOnly || presenceOf(blob, range) === 'hit')
+    if (isHere && range.end > range.start) {
       const began = performance.now()
       return {
         presence: 'hit',
@@ -64,15 +70,16 @@ export class PieceSource {
     key: BlobKey,
     blob: OpenBlob,
     range: ByteRange,
-    options: ReadOptions,
+    options: PieceOptions,
   ): AsyncGenerator<Piece, void, undefined> {
     using _hold = blob.hold()
     for (let position = range.start; position < range.end;) {
       const length = Math.min(PIECE_BYTES - (position % PIECE_BYTES), range.end - position)
       const piece = this.#readNow(blob, position, length) ?? (await readLater(blob, position, length, options))
       if (piece === undefined) {
+        if (options.storedOnly) throw unavailable(`a part of ${key.digest} is not here any longer`, { absent: true })
         const stream = await this.#reader.stream(key, { start: position, end: range.end }, options)
-        if (stream === undefined) throw new ShoalError('ERR_BLOB_UNAVAILABLE', `no source has ${key.digest} any longer`)
+        if (stream === undefined) throw unavailable(`no source has ${key.digest} any longer`)
         return yield* asPieces(stream)
       }
       yield piece
@@ -88,6 +95,10 @@ export class PieceSource {
     pool.give(buffer)
     return undefined
   }
+}
+
+function unavailable(message: string, details: ErrorDetails = {}): ShoalError {
+  return new ShoalError('ERR_BLOB_UNAVAILABLE', message, { details })
 }
 
 async function readLater(

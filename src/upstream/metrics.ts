@@ -1,6 +1,6 @@
 import { Counter, Histogram, type Metric, type Registry } from 'prom-client'
 
-export type OriginKind = 'registry' | 'oci-layout'
+export type OriginKind = 'registry' | 'mirror' | 'oci-layout' | 'localfs' | 'localdisk' | 'http' | 's3' | 'oss'
 
 /** How one request ended. `refused`: 401 or 403; `throttled`: 429. */
 export type RequestOutcome =

@@ -2,18 +2,9 @@ import assert from 'node:assert/strict'
 import os from 'node:os'
 import path from 'node:path'
 import { describe, test } from 'node:test'
-import { loadConfig, type Config, type LoadedConfig, type LoadOptions } from '../../src/config/index.ts'
-import { ShoalError } from '../../src/core/index.ts'
+import type { LoadedConfig } from '../../src/config/index.ts'
+import { complaints, load, loadToml, NO_TLS } from './loading.ts'
 import { TempFolder } from './temp-folder.ts'
-
-/** Loads without looking at this machine: no environment, and no file in the system's place. */
-const load = (options: LoadOptions = {}): Promise<LoadedConfig> =>
-  loadConfig({ env: {}, defaultFile: '/nonexistent/shoal.toml', isRoot: true, ...options })
-
-const loadToml = async (toml: string, options: LoadOptions = {}): Promise<Config> => {
-  await using folder = await TempFolder.open()
-  return (await load({ file: await folder.write('shoal.toml', toml), ...options })).config
-}
 
 describe('without any file', () => {
   test('every key has its default', async () => {
@@ -28,13 +19,31 @@ describe('without any file', () => {
         ],
         defaultRegistry: 'docker.io',
         drainTimeoutMs: 15_000,
+        hosts: {},
+        blobs: [],
       },
-      health: { listen: [{ kind: 'tcp', host: '127.0.0.1', port: 40_901 }] },
+      health: {
+        listen: [
+          { kind: 'tcp', host: '127.0.0.1', port: 40_901 },
+          { kind: 'tcp', host: '127.0.0.1', port: 4003 },
+        ],
+      },
       admin: { listen: [] },
       state: { path: '/var/lib/shoal' },
       store: { maxBytes: 0, minFreeBytes: 2 ** 31, memoryBytes: 2 ** 26 },
       manifests: { tagTtlMs: 60_000, serveStale: true },
-      upstream: { connectTimeoutMs: 5000, idleTimeoutMs: 10_000, retries: 3, maxConnections: 64, dockerConfig: '' },
+      proxy: { enabled: true, intercept: [], rules: [] },
+      upstream: {
+        allowAny: false,
+        allowPrivate: [],
+        certsD: '',
+        connectTimeoutMs: 5000,
+        idleTimeoutMs: 10_000,
+        retries: 3,
+        maxConnections: 64,
+        dockerConfig: '',
+        credentialPlugins: [],
+      },
       registries: {},
       origins: {},
       log: { level: 'info', access: false },
@@ -109,6 +118,8 @@ describe('the file', () => {
       ],
       defaultRegistry: 'docker.io',
       drainTimeoutMs: 90_000,
+      hosts: {},
+      blobs: [],
     })
     assert.equal(config.store.maxBytes, 1_610_612_736)
     assert.equal(config.upstream.retries, 0)
@@ -157,8 +168,18 @@ describe('the layers', () => {
       set: ['registries."r.example".host=http://10.0.0.5:5000/', "registries.'other.example:5000'.tls.server_name=x"],
     })
     assert.deepEqual(registries, {
-      'r.example': { host: 'http://10.0.0.5:5000', tls: { skipVerify: true } },
-      'other.example:5000': { host: 'https://other.example:5000', tls: { skipVerify: false, serverName: 'x' } },
+      'r.example': {
+        host: 'http://10.0.0.5:5000',
+        tls: { ...NO_TLS, skipVerify: true },
+        visibility: 'auto',
+        mirrors: [],
+      },
+      'other.example:5000': {
+        host: 'https://other.example:5000',
+        tls: { ...NO_TLS, serverName: 'x' },
+        visibility: 'auto',
+        mirrors: [],
+      },
     })
   })
 
@@ -186,8 +207,10 @@ describe('the layers', () => {
     const env = { SHOAL_UPSTREAM__DOCKER_CONFIG: 'docker.json' }
     const { config } = await load({ file, set, env, cwd: '/somewhere' })
     assert.equal(config.state.path, path.join(folder.path, 'state'))
-    assert.equal(config.origins['a']?.path, path.join(path.dirname(folder.path), 'images'))
-    assert.equal(config.origins['b']?.path, '/somewhere/images')
+    assert.deepEqual(config.origins, {
+      a: { type: 'oci-layout', path: path.join(path.dirname(folder.path), 'images') },
+      b: { type: 'oci-layout', path: '/somewhere/images' },
+    })
     assert.equal(config.upstream.dockerConfig, '/somewhere/docker.json')
   })
 })
@@ -239,29 +262,14 @@ describe('registries', () => {
     const { config } = await load({ file: await folder.write('shoal.toml', toml) })
     const inFolder = (name: string): string => path.join(folder.path, name)
     assert.deepEqual(config.registries['r']?.tls, {
-      ca: inFolder('ca.pem'),
-      cert: inFolder('cert.pem'),
-      key: inFolder('key.pem'),
+      ca: [inFolder('ca.pem')],
+      clients: [{ cert: inFolder('cert.pem'), key: inFolder('key.pem') }],
       skipVerify: false,
     })
   })
 })
 
 describe('a problem', () => {
-  /** What is said about a configuration, without the title and the indentation. FILE stands for the file's path. */
-  const complaints = async (toml: string, options: LoadOptions = {}): Promise<string[]> => {
-    await using folder = await TempFolder.open()
-    const file = await folder.write('shoal.toml', toml)
-    const error: unknown = await load({ file, ...options }).then(
-      () => assert.fail('it was accepted'),
-      (reason: unknown) => reason,
-    )
-    assert.ok(error instanceof ShoalError)
-    assert.equal(error.code, 'ERR_CONFIG_INVALID')
-    const [, ...lines] = error.message.split('\n')
-    return (lines.length > 0 ? lines : [error.message]).map(line => line.trim().replaceAll(file, 'FILE'))
-  }
-
   const CASES: Record<string, [toml: string, complaint: string]> = {
     'an unknown key': [
       '[store]\nmax_byte = "1B"',
@@ -269,12 +277,12 @@ describe('a problem', () => {
     ],
     'an unknown table': ['\n[stor]\nmax_bytes = "1B"', 'FILE:2: stor: unknown key; the nearest is store'],
     'a key of a later part': ['[fuse]\nworkers = 2', 'FILE:1: fuse: unknown key; the nearest is state'],
-    'a key that every object has': ['[__proto__]\na = 1', 'FILE:1: __proto__: unknown key; the nearest is mirror'],
+    'a key that every object has': ['[__proto__]\na = 1', 'FILE:1: __proto__: unknown key; the nearest is proxy'],
     'a key with odd characters': ['"a/b~c" = 1', 'FILE:1: "a/b~c": unknown key; the nearest is admin'],
     'an empty key': ['"" = 1', 'FILE:1: "": unknown key; the nearest is log'],
     'an unknown key of a registry': [
       '[registries."r.example"]\npassword = "hunter2"',
-      'FILE:2: registries."r.example".password: unknown key; the nearest is registries."r.example".password_file; names with dots are quoted',
+      'FILE:2: registries."r.example".password: unknown key; the nearest is registries."r.example".password_file',
     ],
     'a name with dots and no quotes': [
       '[registries.r.example]\nhost = "http://a"',
@@ -294,12 +302,12 @@ describe('a problem', () => {
       'upstream.max_connections = 0',
       'FILE:1: upstream.max_connections: 0 is not a whole number from 1 to 4096',
     ],
-    'a date': ['state.path = 2024-01-01T00:00:00Z', 'FILE:1: state.path: 2024-01-01T00:00:00.000Z is not a string'],
+    'a date': ['state.path = 2024-01-01T00:00:00Z', 'FILE:1: state.path: 2024-01-01T00:00:00.000Z is not a path'],
     'a string for a list': ['mirror.listen = "127.0.0.1:1"', 'FILE:1: mirror.listen: "127.0.0.1:1" is not a list'],
-    'a string for a table': ['store = "x"', 'FILE:1: store: "x" is not a table'],
+    'a string for a table': ['store = "x"', 'FILE:1: store: a string is not a table'],
     'a list for a table': ['registries = []', 'FILE:1: registries: a list is not a table'],
-    'a table for a string': ['state.path = {}', 'FILE:1: state.path: a table is not a string'],
-    'a string for a registry': ['registries.r = "x"', 'FILE:1: registries.r: "x" is not a table'],
+    'a table for a string': ['state.path = {}', 'FILE:1: state.path: a table is not a path'],
+    'a string for a registry': ['registries.r = "x"', 'FILE:1: registries.r: a string is not a table'],
     'a size without a unit': [
       'store.max_bytes = "10"',
       'FILE:1: store.max_bytes: "10" is not a size such as "4MiB", "50GiB" or "0"',
@@ -331,7 +339,7 @@ describe('a problem', () => {
     'nowhere to listen': ['mirror.listen = []', 'FILE:1: mirror.listen: must not be empty'],
     'a bad address': [
       'mirror.listen = ["127.0.0.1:1", "localhost"]',
-      'FILE:1: mirror.listen.1: "localhost" is not an address such as "127.0.0.1:65001", "[::1]:65001" or "unix:/run/shoal/mirror.sock"',
+      'FILE:1: mirror.listen[1]: "localhost" is not an address such as "127.0.0.1:65001", "[::1]:65001" or "unix:/run/shoal/mirror.sock"',
     ],
     'one address twice in a list': [
       'mirror.listen = ["[::1]:1", "[::1]:1"]',
@@ -363,7 +371,7 @@ describe('a problem', () => {
     ],
     'an unknown kind of origin': [
       '[origins.a]\ntype = "ftp"\npath = "/x"',
-      'FILE:2: origins.a.type: "ftp" is not "oci-layout"',
+      'FILE:2: origins.a.type: "ftp" is not one of "oci-layout", "localfs", "localdisk", "http", "s3", "oss"',
     ],
     'an origin without a path': ['[origins.a]\ntype = "oci-layout"', 'FILE:1: origins.a.path: is missing'],
     'an origin with an empty path': [
@@ -421,7 +429,7 @@ describe('a problem', () => {
     ],
     'a password as a number': [
       'registries.r = { username = "u", password_file = 12345 }',
-      'FILE:1: registries.r.password_file: this is not a string',
+      'FILE:1: registries.r.password_file: is not a path',
     ],
     'a key given twice': [
       '[store]\nmax_bytes = "1B"\nmax_bytes = "2B"',

@@ -8,6 +8,7 @@ import {
   newTree,
   parsePath,
   parseTomlValue,
+  replaceAt,
   treeOf,
   valueAt,
   withoutPath,
@@ -101,4 +102,58 @@ test('keys are found at their line, and those inside an inline table at the line
   assert.equal(lineOf(['registries', 'r.example', 'tls2', 'a']), 9)
   assert.equal(lineOf(['registries', 'r.example', 'username']), 6)
   assert.equal(lineOf(['nowhere']), undefined)
+})
+
+test('keys in lists of tables are found in the table that they stand in', () => {
+  const lineOf = locateKeys(`[[rules]]
+match = "a"
+[[rules]]
+match = "b"
+[rules.more]
+x = 1
+[[rules.parts]]
+y = 1
+[[rules.parts]]
+y = 2
+[[rules]]
+[[rules.parts]]
+y = 3
+[[not a header]]
+z = 1
+[ "rules" ]]
+list = [
+  { x = 1 },
+]
+`)
+  assert.equal(lineOf(['rules']), 1)
+  assert.equal(lineOf(['rules', 0]), 1)
+  assert.equal(lineOf(['rules', 0, 'match']), 2)
+  assert.equal(lineOf(['rules', 0, 'unsaid']), 1)
+  assert.equal(lineOf(['rules', 1]), 3)
+  assert.equal(lineOf(['rules', 1, 'match']), 4)
+  assert.equal(lineOf(['rules', 1, 'more', 'x']), 6)
+  assert.equal(lineOf(['rules', 1, 'parts', 0, 'y']), 8)
+  assert.equal(lineOf(['rules', 1, 'parts', 1, 'y']), 10)
+  assert.equal(lineOf(['rules', 2, 'parts', 0, 'y']), 13)
+  assert.equal(lineOf(['rules', 2, 'parts', 0, 'list', 0, 'x']), 17)
+})
+
+test('the index of a list is no key, and is written in brackets', () => {
+  assert.equal(formatPath(['rules', 1, 'match']), 'rules[1].match')
+  assert.equal(formatPath(['rules', '1', 'match']), 'rules.1.match')
+  assert.equal(formatPath(['a.b', 0, 1]), '"a.b"[0][1]')
+})
+
+test('items of lists are found by their index, replaced in place, and left out only with their list', () => {
+  const tree = newTree([
+    ['list', [newTree([['a', 1]]), newTree([['a', 2]])]],
+    ['other', newTree([['0', 'a key']])],
+  ])
+  assert.equal(valueAt(tree, ['list', 1, 'a']), 2)
+  assert.equal(valueAt(tree, ['list', '1', 'a']), undefined)
+  assert.equal(valueAt(tree, ['list', 2]), undefined)
+  assert.equal(valueAt(tree, ['other', 0]), undefined)
+  const replaced = replaceAt(replaceAt(tree, ['list', 1, 'a'], 3), ['other', '0'], 'changed')
+  assert.deepEqual(JSON.parse(JSON.stringify(replaced)), { list: [{ a: 1 }, { a: 3 }], other: { '0': 'changed' } })
+  assert.deepEqual(Object.keys(withoutPath(tree, ['list', 0, 'a'])), ['other'])
 })

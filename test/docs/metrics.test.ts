@@ -29,7 +29,16 @@ const ROOMS: Readonly<Record<string, Declare>> = {
 
 /** The compiler keeps these equal to the unions; the page has to keep up with them. */
 const LABEL_VALUES = {
-  origin_kind: namesOf<OriginKind>({ registry: true, 'oci-layout': true }),
+  origin_kind: namesOf<OriginKind>({
+    registry: true,
+    mirror: true,
+    'oci-layout': true,
+    localfs: true,
+    localdisk: true,
+    http: true,
+    s3: true,
+    oss: true,
+  }),
   'outcome of requests': namesOf<RequestOutcome>({
     success: true,
     redirect: true,

@@ -35,6 +35,18 @@ describe('answerFor', () => {
     assert.equal(answerFor(new ShoalError('ERR_BLOB_UNAVAILABLE', 'x', { details: { absent: true } })).status, 404)
   })
 
+  test('every failure says whose it is, in the words of Dragonfly', () => {
+    const typeOf = (code: ErrorCode, details = {}): unknown =>
+      answerFor(new ShoalError(code, 'x', { details })).headers['X-Dragonfly-Error-Type']
+    assert.equal(typeOf('ERR_ORIGIN_UNKNOWN'), 'proxy')
+    assert.equal(typeOf('ERR_UPSTREAM_AUTH', { status: 401 }), 'backend')
+    for (const status of [404, 429, 451, 500]) assert.equal(typeOf('ERR_UPSTREAM_STATUS', { status }), 'backend')
+    assert.equal(typeOf('ERR_BLOB_UNAVAILABLE', { absent: true }), 'backend')
+    assert.equal(typeOf('ERR_BLOB_UNAVAILABLE'), 'dfdaemon')
+    assert.equal(typeOf('ERR_UPSTREAM_TIMEOUT'), 'dfdaemon')
+    assert.equal(answerFor(new TypeError('x')).headers['X-Dragonfly-Error-Type'], 'dfdaemon')
+  })
+
   test('a mistake of ours is 500 and tells nothing of itself', () => {
     const answer = answerFor(new TypeError('secret detail'))
     assert.equal(answer.status, 500)

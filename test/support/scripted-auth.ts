@@ -17,6 +17,8 @@ export interface ScriptedAuthOptions {
   readonly realm?: string
   /** The whole challenge, instead of the one that would be sent. */
   readonly challenge?: string | readonly string[]
+  /** Users by refresh token; without any, POST to /token is not allowed. */
+  readonly refreshTokens?: Readonly<Record<string, string>>
   /** Laid over the answer of /token. */
   readonly tokenAnswer?: Readonly<Record<string, unknown>>
 }
@@ -59,6 +61,19 @@ export class ScriptedAuth {
     if (authorization !== undefined && user === undefined) return { status: 401, headers: {}, body: 'who are you?' }
     const scope = new URL(url, 'http://scripted').searchParams.getAll('scope').join(' ')
     const answer = { token: this.#mint(user, scope), expires_in: tokenSeconds, ...tokenAnswer }
+    return { status: 200, headers: { 'content-type': 'application/json' }, body: JSON.stringify(answer) }
+  }
+
+  /** The answer of POST /token with this form. */
+  exchange(body: string): PlainAnswer {
+    const { refreshTokens, tokenSeconds = 300 } = this.options
+    if (refreshTokens === undefined) return { status: 405, headers: {}, body: 'only GET' }
+    const form = new URLSearchParams(body)
+    const user = refreshTokens[form.get('refresh_token') ?? '']
+    if (form.get('grant_type') !== 'refresh_token' || form.get('client_id') === null || user === undefined) {
+      return { status: 400, headers: {}, body: JSON.stringify({ error: 'invalid_grant' }) }
+    }
+    const answer = { access_token: this.#mint(user, form.get('scope') ?? ''), expires_in: tokenSeconds }
     return { status: 200, headers: { 'content-type': 'application/json' }, body: JSON.stringify(answer) }
   }
 

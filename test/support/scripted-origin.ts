@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import http from 'node:http'
 import https from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { formatContentRange, parseRangeHeader, resolveRange, type ByteRange } from '../../src/core/index.ts'
 import { contentOf, digestOf, type BlobContent } from './generated-blob.ts'
@@ -43,6 +44,8 @@ export interface SeenRequest {
   readonly url: string
   readonly path: string
   readonly headers: http.IncomingHttpHeaders
+  /** Of a POST. */
+  readonly body: string
   readonly kind: 'blob' | 'manifest' | 'tags' | 'referrers' | 'token' | 'signed' | 'other'
   readonly repository: string | undefined
   /** The digest, or a manifest's tag. */
@@ -213,7 +216,8 @@ export class ScriptedOrigin implements AsyncDisposable {
     this.running += 1
     this.mostRunning = Math.max(this.mostRunning, this.running)
     try {
-      await this.#answer(this.#see(request), response)
+      const body = request.method === 'POST' ? await text(request) : ''
+      await this.#answer(this.#see(request, body), response)
     } catch (error: unknown) {
       if (!response.destroyed) response.destroy(error as Error)
     } finally {
@@ -221,14 +225,14 @@ export class ScriptedOrigin implements AsyncDisposable {
     }
   }
 
-  #see(request: http.IncomingMessage): SeenRequest {
+  #see(request: http.IncomingMessage, body: string): SeenRequest {
     const { headers, method = 'GET', url = '/' } = request
     const path = new URL(url, this.url).pathname
     const prefix = `${this.#options.prefix ?? ''}/v2/`
     const target = kindOf(path.startsWith(prefix) ? path.slice(prefix.length) : undefined, path)
     const nth = this.count(target.kind)
     this.#counts.set(target.kind, nth + 1)
-    const seen = { method, url, path, headers, nth, ...target }
+    const seen = { method, url, path, headers, body, nth, ...target }
     if (this.#options.record !== false) this.requests.push(seen)
     return seen
   }
@@ -252,6 +256,7 @@ export class ScriptedOrigin implements AsyncDisposable {
   #plainAnswer(seen: SeenRequest, fault: Fault): PlainAnswer | undefined {
     if (fault.status !== undefined) return { status: fault.status, headers: {}, body: fault.body ?? '' }
     const { kind, method, reference, repository } = seen
+    if (kind === 'token' && method === 'POST') return this.auth.exchange(seen.body)
     if (kind === 'token') return this.auth.issue(seen.url, seen.headers.authorization)
     if (kind === 'signed') {
       const signature = new URL(seen.url, this.url).searchParams.get('X-Signature') ?? ''

@@ -10,7 +10,7 @@ import {
   type Logger,
   type SourceOptions,
 } from '../../src/core/index.ts'
-import { RegistryOrigin, type RegistryOriginOptions, type UpstreamDeps } from '../../src/upstream/index.ts'
+import { PUBLIC_TLS, RegistryOrigin, type RegistryOriginOptions, type UpstreamDeps } from '../../src/upstream/index.ts'
 import { startScriptedOrigin, type ScriptedOrigin, type ScriptedOriginOptions } from '../support/scripted-origin.ts'
 
 export const REPOSITORY = 'library/test'
@@ -93,7 +93,9 @@ export interface RegistryRig extends AsyncDisposable {
 
 export const DEFAULTS = {
   name: 'registry.test',
-  tls: { skipVerify: false },
+  tls: PUBLIC_TLS,
+  visibility: 'auto',
+  headers: {},
   connectTimeoutMs: 2_000,
   idleTimeoutMs: 2_000,
   retries: 3,

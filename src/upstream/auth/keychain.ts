@@ -1,99 +1,111 @@
-import fs from 'node:fs/promises'
-import os from 'node:os'
-import path from 'node:path'
-import { describeError, normaliseRegistry, ShoalError, systemCode, type Logger } from '../../core/index.ts'
+import { normaliseRegistry, raceAbort, ShoalError, type Clock, type Logger } from '../../core/index.ts'
+import { DEFAULT_REGISTRIES } from '../default-registries.ts'
+import type { CredentialPluginsOptions } from '../options.ts'
+import { CredentialPlugins } from './credential-plugins.ts'
+import { isSameCredential, type Credential, type CredentialOptions, type CredentialSource } from './credential.ts'
+import { DockerConfig } from './docker-config.ts'
+import { ProgramRunner } from './program-runner.ts'
 
-export interface Credential {
-  readonly username: string
-  readonly password: string
+/** How long a credential helper or plugin may take. */
+const PROGRAM_TIMEOUT_MS = 10_000
+
+/** What a credential is wanted for. */
+export interface CredentialRequest {
+  /** Host or host:port, Docker Hub's aliases allowed. */
+  readonly host: string
+  readonly repository: string
 }
 
-/** The node's own credentials, by registry. */
+/** The node's own credentials, by registry. May be asked concurrently. */
 export interface Keychain {
-  /** `name`: host or host:port, Docker Hub's aliases allowed. */
-  get(name: string): Credential | undefined
+  /** As CredentialSource.get. What goes wrong in a file, a helper or a plugin is logged, and as if that one had no credential. */
+  get(request: CredentialRequest, options: CredentialOptions): Promise<Credential | undefined>
 }
 
-export const emptyKeychain: Keychain = { get: () => undefined }
+/** Ends the programs that still run; may be called again. get() then throws ERR_CLOSED. */
+export interface OpenKeychain extends Keychain, AsyncDisposable {
+  close(): Promise<void>
+}
 
-/** RFC 7617. */
-export function basicAuthorization({ username, password }: Credential): string {
-  return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`
+export const emptyKeychain: Keychain = { get: () => Promise.resolve(undefined) }
+
+export interface KeychainDeps {
+  readonly log: Logger
+  readonly clock: Clock
+  /** Says where the docker config is and where programs are found, and is passed on to them. Default: the process's own. */
+  readonly env?: NodeJS.ProcessEnv
+}
+
+export interface KeychainOptions {
+  /** A docker config.json; '' means $DOCKER_CONFIG/config.json or ~/.docker/config.json, where there is one. */
+  readonly dockerConfig: string
+  readonly plugins: readonly CredentialPluginsOptions[]
+  /** How long a helper or a plugin may take. Default: 10 s. */
+  readonly programTimeoutMs?: number
+}
+
+/** One place that credentials are looked for in. `host`: normalised. Throws ERR_CLOSED and nothing else. */
+interface Place {
+  get(request: CredentialRequest, refused: Credential | undefined): Promise<Credential | undefined>
 }
 
 /**
- * The `auths` of a docker config.json. `file` = '' means $DOCKER_CONFIG/config.json or ~/.docker/config.json; when that is missing or
- * unreadable there are no credentials, which is logged. A file that was named must be there: ERR_CONFIG_INVALID. Credential helpers
- * and identity tokens are not used.
+ * The docker config and its helpers, then kubelet's plugins in the order given; the first that has a credential answers. Files are read
+ * again when they change. Throws ERR_CONFIG_INVALID when a file that was named cannot be used; later on that is logged, and what was read
+ * last stays in force.
  */
-export async function readDockerConfig(
-  deps: { readonly log: Logger; readonly env?: NodeJS.ProcessEnv },
-  options: { readonly file: string },
-): Promise<Keychain> {
-  const { log, env = process.env } = deps
-  const file = options.file === '' ? defaultFile(env) : options.file
-  try {
-    return parseDockerConfig(await fs.readFile(file, 'utf8'), log)
-  } catch (error: unknown) {
-    if (options.file !== '') {
-      throw new ShoalError('ERR_CONFIG_INVALID', `cannot use ${file}: ${reasonOf(error)}`)
+export async function openKeychain(deps: KeychainDeps, options: KeychainOptions): Promise<OpenKeychain> {
+  const { log, clock, env = process.env } = deps
+  const { programTimeoutMs: timeoutMs = PROGRAM_TIMEOUT_MS } = options
+  const runner = new ProgramRunner({ env }, { timeoutMs })
+  const shared = { log, clock, env, runner }
+  const places: Place[] = [await DockerConfig.open(shared, { file: options.dockerConfig })]
+  for (const plugins of options.plugins) places.push(await CredentialPlugins.open(shared, plugins))
+  return new FirstOf({ places, runner })
+}
+
+class FirstOf implements OpenKeychain {
+  readonly #places: readonly Place[]
+  readonly #runner: ProgramRunner
+
+  constructor(deps: { readonly places: readonly Place[]; readonly runner: ProgramRunner }) {
+    this.#places = deps.places
+    this.#runner = deps.runner
+  }
+
+  async get({ host, repository }: CredentialRequest, options: CredentialOptions): Promise<Credential | undefined> {
+    options.signal?.throwIfAborted()
+    if (this.#runner.closed) throw new ShoalError('ERR_CLOSED', 'the keychain is closed')
+    const name = normaliseRegistry(host)
+    if (name === undefined) return undefined
+    return raceAbort(this.#first({ host: name, repository }, options.refused), options.signal)
+  }
+
+  close(): Promise<void> {
+    return this.#runner.close()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #first(request: CredentialRequest, refused: Credential | undefined): Promise<Credential | undefined> {
+    for (const place of this.#places) {
+      const credential = await place.get(request, refused)
+      if (credential !== undefined) return isSameCredential(credential, refused) ? undefined : credential
     }
-    if (systemCode(error) !== 'ENOENT') log.warn({ file, cause: reasonOf(error) }, 'docker config not used')
-    return emptyKeychain
-  }
-}
-
-function defaultFile(env: NodeJS.ProcessEnv): string {
-  return path.join(env['DOCKER_CONFIG'] ?? path.join(env['HOME'] ?? os.homedir(), '.docker'), 'config.json')
-}
-
-/** JSON errors quote their input, which here holds passwords. */
-function reasonOf(error: unknown): string {
-  return error instanceof SyntaxError ? 'not valid JSON' : describeError(error)
-}
-
-function parseDockerConfig(text: string, log: Logger): Keychain {
-  const config: unknown = JSON.parse(text)
-  const auths = isRecord(config) ? (config['auths'] ?? {}) : undefined
-  if (!isRecord(auths)) throw new ShoalError('ERR_CONFIG_INVALID', '"auths" is not an object')
-  const credentials = new Map<string, Credential>()
-  for (const [key, entry] of Object.entries(auths)) {
-    const name = nameOfKey(key)
-    const credential = isRecord(entry) ? credentialOf(entry) : undefined
-    if (name === undefined || credential === undefined) {
-      log.debug({ registry: name ?? 'unreadable' }, 'docker config entry holds no password')
-    } else {
-      credentials.set(name, credential)
-    }
-  }
-  return {
-    get: name => {
-      const normal = normaliseRegistry(name)
-      return normal === undefined ? undefined : credentials.get(normal)
-    },
-  }
-}
-
-/** Keys are `host`, `host:port`, or a URL such as Docker Hub's `https://index.docker.io/v1/`. */
-function nameOfKey(key: string): string | undefined {
-  const host = key.replace(/^https?:\/\//i, '').split('/', 1)[0]
-  return host === undefined ? undefined : normaliseRegistry(host)
-}
-
-function credentialOf(entry: Record<string, unknown>): Credential | undefined {
-  const { auth, username, password } = entry
-  if (typeof auth === 'string' && auth !== '') {
-    const text = Buffer.from(auth, 'base64').toString('utf8')
-    const colon = text.indexOf(':')
-    if (colon <= 0 || colon === text.length - 1) return undefined
-    // Docker pads some with NUL.
-    return { username: text.slice(0, colon), password: text.slice(colon + 1).replace(/\0+$/, '') }
-  }
-  if (typeof username !== 'string' || typeof password !== 'string' || username === '' || password === '')
     return undefined
-  return { username, password }
+  }
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
+/**
+ * A login was given for a host, so the host is what the keychain is asked for. That images call another one by its name is the operator's
+ * business, and no reason to send it there: a mirror of Docker Hub in the next room is not Docker Hub. The public registries' logins are
+ * not for plain http either. Undefined: the keychain is not to be asked.
+ */
+export function credentialsFor(keychain: Keychain, base: URL): CredentialSource | undefined {
+  const name = normaliseRegistry(base.host)
+  const isPublicRegistry = name !== undefined && Object.hasOwn(DEFAULT_REGISTRIES, name)
+  if (isPublicRegistry && base.protocol !== 'https:') return undefined
+  return { get: (repository, options) => keychain.get({ host: base.host, repository }, options) }
 }

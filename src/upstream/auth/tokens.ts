@@ -1,9 +1,10 @@
 import { LRUCache } from 'lru-cache'
 import { errorCode, ShoalError, SingleFlight, type Clock } from '../../core/index.ts'
 import { statusError } from '../net/failures.ts'
-import { basicAuthorization, type Credential } from './keychain.ts'
+import { basicAuthorization, credentialId, isHeaderWord, type Credential } from './credential.ts'
+import { parseJsonObject } from './json.ts'
 import type { TokenOutcome, UpstreamMetrics } from '../metrics.ts'
-import { discard, drain, headerOf, readBody, type Transport } from '../net/transport.ts'
+import { discard, drain, headerOf, readBody, type Transport, type TransportRequest } from '../net/transport.ts'
 
 const MAX_RESPONSE_BYTES = 64 * 1024
 /** Leaves room for a request line and other headers in what servers accept; real tokens have 1 to 5 KB. */
@@ -17,8 +18,15 @@ const MARGIN = 0.1
 const MAX_MARGIN_MS = 30_000
 /** How long a login that was refused is not tried again: services lock accounts after a few wrong passwords. */
 export const REFUSED_LOGIN_MS = 60_000
-/** Visible ASCII: anything else could break out of the header that it goes into. */
-const TOKEN = /^[\x21-\x7e]+$/
+/** What a service answers to a login that it does not take. */
+const REFUSALS: ReadonlySet<number> = new Set([401, 403])
+/** And to a refresh token: that it is none of its own (RFC 6749, 5.2), or that it knows of no such thing. */
+const REFRESH_REFUSALS: ReadonlySet<number> = new Set([400, 401, 403, 404, 405])
+/** How the services of other people's registries know us. */
+const CLIENT_ID = 'shoal'
+
+/** What a token can be asked for with: a registry token is one already. */
+export type TokenCredential = Exclude<Credential, { readonly kind: 'bearer' }>
 
 export interface TokenRequest {
   /** Already found to be trusted. */
@@ -27,7 +35,7 @@ export interface TokenRequest {
   /** Space-separated, as a challenge carries them. */
   readonly scope: string
   /** Absent: an anonymous token. */
-  readonly credential?: Credential | undefined
+  readonly credential?: TokenCredential | undefined
 }
 
 export interface Token {
@@ -67,8 +75,8 @@ export class TokenClient {
   }
 
   /**
-   * Throws ERR_UPSTREAM_AUTH when the realm refuses (`{ status }`), or did with 401 or 403 less than a minute ago; ERR_UPSTREAM_STATUS for
-   * 429 and 5xx; and what Transport.send throws.
+   * Throws ERR_UPSTREAM_AUTH when the realm refuses (`{ status }`), or refused the login less than a minute ago; ERR_UPSTREAM_STATUS for 429
+   * and 5xx; and what Transport.send throws.
    */
   async get(request: TokenRequest, options: { signal?: AbortSignal | undefined } = {}): Promise<Token> {
     const key = keyOf(request)
@@ -83,9 +91,8 @@ export class TokenClient {
   }
 
   /** Forgets a token that was refused, unless it has been replaced already. */
-  drop(request: TokenRequest, value: string): void {
-    const key = keyOf(request)
-    if (this.#tokens.get(key)?.value === value) this.#tokens.delete(key)
+  drop(value: string): void {
+    for (const [key, token] of this.#tokens) if (token.value === value) this.#tokens.delete(key)
   }
 
   #fresh(key: string): CachedToken | undefined {
@@ -101,8 +108,7 @@ export class TokenClient {
       this.#tokens.set(key, token)
       return token
     } catch (error: unknown) {
-      const status = refusedLogin(error)
-      if (status !== undefined) this.#refused.set(key, status)
+      if (isRefusedLogin(error)) this.#refused.set(key, Number(error.details['status']))
       throw error
     }
   }
@@ -121,17 +127,9 @@ export class TokenClient {
 
   /** Redirects are not followed: a realm that moves its credentials elsewhere is not trusted. */
   async #fetch(request: TokenRequest, signal: AbortSignal): Promise<CachedToken> {
-    const { credential, realm } = request
+    const { realm } = request
     const started = this.#clock.now()
-    const { status, headers, body } = await this.#transport.send(urlOf(request), {
-      method: 'GET',
-      headers: {
-        accept: 'application/json',
-        'accept-encoding': 'identity',
-        ...(credential === undefined ? {} : { authorization: basicAuthorization(credential) }),
-      },
-      signal,
-    })
+    const { status, headers, body } = await this.#transport.send(...httpRequestOf(request, signal))
     if (status === 429 || status >= 500) {
       drain(body)
       throw statusError(realm.host, status, headerOf(headers, 'retry-after'))
@@ -149,49 +147,59 @@ export class TokenClient {
   }
 }
 
-/** The 401 or 403 with which a realm refused. Undefined: it failed in another way. */
-export function refusedLogin(error: unknown): number | undefined {
-  if (!(error instanceof ShoalError) || error.code !== 'ERR_UPSTREAM_AUTH') return undefined
-  const { status } = error.details
-  return status === 401 || status === 403 ? status : undefined
+/** Whether a realm refused the login, rather than failed in another way. */
+export function isRefusedLogin(error: unknown): error is ShoalError {
+  return error instanceof ShoalError && error.code === 'ERR_UPSTREAM_AUTH' && error.details['login'] === 'refused'
 }
 
-function refusalOf({ realm }: TokenRequest, status: number): ShoalError {
+function refusalOf({ credential, realm }: TokenRequest, status: number): ShoalError {
+  const refusals = credential?.kind === 'identity-token' ? REFRESH_REFUSALS : REFUSALS
+  const login = refusals.has(status) ? { login: 'refused' } : {}
   return new ShoalError('ERR_UPSTREAM_AUTH', `${realm.host} answered ${status} to a request for a token`, {
-    details: { host: realm.host, status },
+    details: { host: realm.host, status, ...login },
   })
 }
 
-function urlOf({ realm, service, scope, credential }: TokenRequest): URL {
+/**
+ * GET with Basic or nothing (distribution token specification), or POST with a refresh token (its OAuth2 form). Past any proxy, as nydusd
+ * asks for tokens.
+ */
+function httpRequestOf(
+  { credential, realm, scope, service }: TokenRequest,
+  signal: AbortSignal,
+): [url: URL, request: TransportRequest] {
+  const headers = { accept: 'application/json', 'accept-encoding': 'identity' }
+  if (credential?.kind === 'identity-token') {
+    const form = new URLSearchParams({ grant_type: 'refresh_token', client_id: CLIENT_ID })
+    if (service !== undefined) form.set('service', service)
+    form.set('scope', scope)
+    form.set('refresh_token', credential.token)
+    const type = { 'content-type': 'application/x-www-form-urlencoded' }
+    return [realm, { method: 'POST', direct: true, headers: { ...headers, ...type }, body: form.toString(), signal }]
+  }
   const url = new URL(realm)
   if (service !== undefined) url.searchParams.set('service', service)
   for (const part of scope.split(' ')) if (part !== '') url.searchParams.append('scope', part)
-  if (credential !== undefined) url.searchParams.set('account', credential.username)
-  return url
+  if (credential === undefined) return [url, { method: 'GET', direct: true, headers, signal }]
+  url.searchParams.set('account', credential.username)
+  const authorization = basicAuthorization(credential)
+  return [url, { method: 'GET', direct: true, headers: { ...headers, authorization }, signal }]
 }
 
 function keyOf({ realm, service, scope, credential }: TokenRequest): string {
-  return JSON.stringify([realm.href, service ?? null, scope, credential?.username ?? null])
+  const login = credential === undefined ? null : credentialId(credential)
+  return JSON.stringify([realm.href, service ?? null, scope, login])
 }
 
 /** What the realm sent is never quoted: it may hold half a token. */
 function parseAnswer(text: string, host: string, now: number): CachedToken {
-  const answer = parseObject(text)
+  const answer = parseJsonObject(text)
   const value = answer?.['token'] ?? answer?.['access_token']
-  if (answer === undefined || typeof value !== 'string' || value.length > MAX_TOKEN_LENGTH || !TOKEN.test(value)) {
+  if (answer === undefined || typeof value !== 'string' || value.length > MAX_TOKEN_LENGTH || !isHeaderWord(value)) {
     throw new ShoalError('ERR_UPSTREAM_AUTH', `${host} answered without a usable token`, { details: { host } })
   }
   const seconds = answer['expires_in']
   const usable = typeof seconds === 'number' && seconds > 0 ? seconds : DEFAULT_EXPIRES_SECONDS
   const lifeMs = Math.min(usable, MAX_EXPIRES_SECONDS) * 1000
   return { value, expiresAt: now + lifeMs - Math.min(lifeMs * MARGIN, MAX_MARGIN_MS) }
-}
-
-function parseObject(text: string): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(text)
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
-  } catch {
-    return undefined
-  }
 }

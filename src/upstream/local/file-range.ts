@@ -1,5 +1,6 @@
 import fs from 'node:fs/promises'
-import { ShoalError, systemCode, type ByteRange } from '../../core/index.ts'
+import { ShoalError, type ByteRange } from '../../core/index.ts'
+import { unreadable } from './file-size.ts'
 
 const PIECE_BYTES = 256 * 1024
 
@@ -71,9 +72,6 @@ export class FileRange implements AsyncIterableIterator<Uint8Array, undefined> {
 
   #explain(error: unknown): unknown {
     if (error instanceof ShoalError || this.#signal?.aborted === true) return error
-    return new ShoalError('ERR_UPSTREAM_TRANSPORT', `cannot read ${this.#file} (${systemCode(error) ?? 'unknown'})`, {
-      cause: error,
-      details: { file: this.#file },
-    })
+    return unreadable(this.#file, error)
   }
 }

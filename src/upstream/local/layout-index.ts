@@ -2,6 +2,7 @@ import fs from 'node:fs/promises'
 import path from 'node:path'
 import { LRUCache } from 'lru-cache'
 import { MAX_LISTING_BYTES, ShoalError, systemCode, tryParseDigest, type Digest } from '../../core/index.ts'
+import { unreadable } from './file-size.ts'
 
 const MAX_CACHED = 256
 /** OCI image-spec, annotations.md. */
@@ -56,10 +57,7 @@ export async function isLayout(directory: string): Promise<boolean> {
   } catch (error: unknown) {
     const code = systemCode(error)
     if (code === 'ENOENT' || code === 'ENOTDIR') return false
-    throw new ShoalError('ERR_UPSTREAM_TRANSPORT', `cannot read ${directory} (${code ?? 'unknown'})`, {
-      cause: error,
-      details: { file: directory },
-    })
+    throw unreadable(directory, error)
   }
 }
 

@@ -1,4 +1,3 @@
-import fs from 'node:fs/promises'
 import path from 'node:path'
 import {
   digestAlgorithm,
@@ -6,7 +5,6 @@ import {
   MAX_MANIFEST_BYTES,
   parseRepositoryName,
   ShoalError,
-  systemCode,
   type BlobInfo,
   type BlobKey,
   type ByteRange,
@@ -20,11 +18,13 @@ import {
   type Origin,
   type SourceOptions,
 } from '../../core/index.ts'
+import { A_DIRECTORY, configuredPath } from './configured-path.ts'
 import { FileRange } from './file-range.ts'
+import { fileSize } from './file-size.ts'
 import { isLayout, LayoutIndexes, type LayoutDescriptor, type LayoutIndex } from './layout-index.ts'
 import { errorAnswer, listReferrers, listTags, type Referrer } from './layout-listing.ts'
+import { checkWithin, LocalRequests } from './local-requests.ts'
 import { parseManifest, sniffManifestType, verifyManifest } from '../registry/manifests.ts'
-import { createUpstreamMetrics, type UpstreamMetrics } from '../metrics.ts'
 import type { UpstreamDeps } from '../options.ts'
 
 export interface OciLayoutOptions {
@@ -37,35 +37,26 @@ export interface OciLayoutOptions {
 /** A directory is a registry. Nothing in it is trusted to be complete: manifests are hashed, lengths are checked. */
 export class OciLayoutOrigin implements Origin, AsyncDisposable {
   readonly name: string
-  readonly #metrics: UpstreamMetrics
+  readonly #requests: LocalRequests
   readonly #root: string
   readonly #indexes = new LayoutIndexes()
-  #closed = false
 
   private constructor(deps: UpstreamDeps, options: OciLayoutOptions) {
-    this.name = `oci-layout:${options.name}`
-    this.#metrics = createUpstreamMetrics(deps.metrics)
+    this.#requests = new LocalRequests(deps, { kind: 'oci-layout', name: options.name })
+    this.name = this.#requests.name
     this.#root = options.path
   }
 
   /** Throws ERR_CONFIG_INVALID when `path` is no directory that can be read. */
   static async open(deps: UpstreamDeps, options: OciLayoutOptions): Promise<OciLayoutOrigin> {
-    const root = path.resolve(options.path)
-    const what = `origins."${options.name}".path`
-    try {
-      if (!(await fs.stat(root)).isDirectory()) throw new ShoalError('ERR_CONFIG_INVALID', `${what} is not a directory`)
-      return new OciLayoutOrigin(deps, { ...options, path: root })
-    } catch (error: unknown) {
-      if (error instanceof ShoalError) throw error
-      const code = systemCode(error) ?? 'unknown'
-      throw new ShoalError('ERR_CONFIG_INVALID', `${what} cannot be read (${code})`, { cause: error })
-    }
+    const root = await configuredPath(`origins."${options.name}".path`, options.path, A_DIRECTORY)
+    return new OciLayoutOrigin(deps, { ...options, path: root })
   }
 
   async stat(key: BlobKey, options: SourceOptions = {}): Promise<BlobInfo | undefined> {
-    return this.#counted(options, async () => {
+    return this.#requests.counted(options, async () => {
       const directory = await this.#directoryOf(key.repository)
-      const size = directory === undefined ? undefined : await sizeOf(blobFile(directory, key.digest))
+      const size = directory === undefined ? undefined : await fileSize(blobFile(directory, key.digest))
       return size === undefined ? undefined : { size }
     })
   }
@@ -75,19 +66,14 @@ export class OciLayoutOrigin implements Origin, AsyncDisposable {
     range: ByteRange,
     options: SourceOptions = {},
   ): Promise<AsyncIterable<Uint8Array> | undefined> {
-    return this.#counted(options, async () => {
+    return this.#requests.counted(options, async () => {
       const directory = await this.#directoryOf(key.repository)
       if (directory === undefined) return undefined
       const file = blobFile(directory, key.digest)
-      const size = await sizeOf(file)
+      const size = await fileSize(file)
       if (size === undefined) return undefined
-      if (size < range.end) {
-        throw new ShoalError('ERR_UPSTREAM_BODY', `${file} has ${size} bytes, ${range.end} were expected`, {
-          details: { file, size },
-        })
-      }
-      const received = (bytes: number): void => this.#metrics.bytes.inc(bytes)
-      return new FileRange({ received }, { file, range, signal: options.signal })
+      checkWithin(range, { file, size })
+      return new FileRange(this.#requests, { file, range, signal: options.signal })
     })
   }
 
@@ -100,7 +86,7 @@ export class OciLayoutOrigin implements Origin, AsyncDisposable {
 
   async getManifest(key: ManifestKey, options: ManifestOptions = {}): Promise<Manifest | undefined> {
     const { reference, repository } = key
-    return this.#counted(options, async () => {
+    return this.#requests.counted(options, async () => {
       const directory = await this.#directoryOf(repository)
       if (directory === undefined) return undefined
       const index = await this.#indexes.read(directory)
@@ -115,7 +101,7 @@ export class OciLayoutOrigin implements Origin, AsyncDisposable {
 
   async list(request: ListingRequest, options: SourceOptions = {}): Promise<ListingAnswer> {
     const { listing, query, repository } = request
-    const answer = await this.#counted(options, async () => {
+    const answer = await this.#requests.counted(options, async () => {
       const directory = await this.#directoryOf(repository)
       if (directory === undefined) return undefined
       const index = await this.#indexes.read(directory)
@@ -127,29 +113,12 @@ export class OciLayoutOrigin implements Origin, AsyncDisposable {
 
   /** Refuses new requests with ERR_CLOSED; bodies that were opened can be read to their end. May be called again. */
   close(): Promise<void> {
-    this.#closed = true
+    this.#requests.close()
     return Promise.resolve()
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
-  }
-
-  async #counted<T>(options: SourceOptions, work: () => Promise<T | undefined>): Promise<T | undefined> {
-    options.signal?.throwIfAborted()
-    if (this.#closed) throw new ShoalError('ERR_CLOSED', `${this.name} is closed`)
-    const labels = { origin_kind: 'oci-layout' } as const
-    const stop = this.#metrics.duration.startTimer(labels)
-    try {
-      const result = await work()
-      this.#metrics.requests.inc({ ...labels, outcome: result === undefined ? 'absent' : 'success' })
-      return result
-    } catch (error: unknown) {
-      this.#metrics.requests.inc({ ...labels, outcome: options.signal?.aborted === true ? 'aborted' : 'failed' })
-      throw error
-    } finally {
-      stop()
-    }
   }
 
   /**
@@ -168,21 +137,6 @@ function blobFile(directory: string, digest: Digest): string {
   return path.join(directory, 'blobs', digestAlgorithm(digest), digestHex(digest))
 }
 
-/** Bytes of a blob. Undefined: it is not there. */
-async function sizeOf(file: string): Promise<number | undefined> {
-  try {
-    const stats = await fs.stat(file)
-    return stats.isFile() ? stats.size : undefined
-  } catch (error: unknown) {
-    const code = systemCode(error)
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
-    throw new ShoalError('ERR_UPSTREAM_TRANSPORT', `cannot read ${file} (${code ?? 'unknown'})`, {
-      cause: error,
-      details: { file },
-    })
-  }
-}
-
 /** Undefined: not there, or a blob that is no manifest. `listed`: what index.json says of it, if anything. */
 async function readManifest(
   directory: string,
@@ -191,7 +145,7 @@ async function readManifest(
   options: SourceOptions,
 ): Promise<Manifest | undefined> {
   const file = blobFile(directory, digest)
-  const size = await sizeOf(file)
+  const size = await fileSize(file)
   if (size === undefined) return undefined
   if (size > MAX_MANIFEST_BYTES) {
     if (listed === undefined) return undefined

@@ -2,13 +2,18 @@ import { X509Certificate } from 'node:crypto'
 import fs from 'node:fs/promises'
 import tls from 'node:tls'
 import { ShoalError, systemCode } from '../../core/index.ts'
-import type { TlsOptions } from '../options.ts'
+import type { ClientCertificate, TlsOptions } from '../options.ts'
+
+/** PEM texts of a certificate and its key. */
+interface Identity {
+  readonly cert: string
+  readonly key: string
+}
 
 /** The files of TlsOptions, read. Plain data: two of them can be compared. */
 export interface TlsMaterial {
-  readonly ca?: string
-  readonly cert?: string
-  readonly key?: string
+  readonly ca: readonly string[]
+  readonly identities: readonly Identity[]
   readonly skipVerify: boolean
   readonly serverName?: string
 }
@@ -20,54 +25,59 @@ export interface TlsConnectOptions {
   readonly servername?: string
 }
 
+/** Of a host that nothing is configured for. */
+export const PUBLIC_TLS: TlsOptions = { ca: [], clients: [], skipVerify: false }
+
 /** Reads the files. Throws ERR_CONFIG_INVALID that names the file. */
 export async function readTlsMaterial(options: TlsOptions): Promise<TlsMaterial> {
-  const { skipVerify } = options
-  const [ca, cert, key, serverName] = [options.ca, options.cert, options.key, options.serverName].map(unlessEmpty)
-  if ((cert === undefined) !== (key === undefined)) {
-    throw new ShoalError('ERR_CONFIG_INVALID', 'a client certificate needs both tls.cert and tls.key')
-  }
+  const { ca, clients, serverName, skipVerify } = options
   const material: TlsMaterial = {
+    ca: await Promise.all(ca.map(readPem)),
+    identities: await Promise.all(clients.map(readIdentity)),
     skipVerify,
-    ...(ca === undefined ? {} : { ca: await readPem(ca) }),
-    ...(cert === undefined ? {} : { cert: await readPem(cert) }),
-    ...(key === undefined ? {} : { key: await readPem(key) }),
     ...(serverName === undefined ? {} : { serverName }),
   }
   ownHostTls(material)
   return material
 }
 
-/** For the registry's own host. Throws ERR_CONFIG_INVALID when the material is no usable PEM. */
+/** For the host itself. Throws ERR_CONFIG_INVALID when the material is no usable PEM. */
 export function ownHostTls(material: TlsMaterial): TlsConnectOptions {
-  const { cert, key, serverName } = material
+  const { identities, serverName } = material
   return {
-    ...foreignHostTls(material, cert === undefined || key === undefined ? {} : { cert, key }),
+    ...connectTls(material, identities),
     ...(serverName === undefined ? {} : { servername: serverName }),
   }
 }
 
-/** For hosts that the registry redirects to or names as realm: its authorities, but neither its client certificate nor its server name. */
-export function foreignHostTls(
-  material: TlsMaterial,
-  identity: { readonly cert?: string; readonly key?: string } = {},
-): TlsConnectOptions {
-  const { ca, skipVerify } = material
+/** For hosts that the host redirects to or names as realm: its authorities, but neither its client certificate nor its server name. */
+export function foreignHostTls(material: TlsMaterial): TlsConnectOptions {
+  return connectTls(material, [])
+}
+
+function connectTls({ ca, skipVerify }: TlsMaterial, identities: readonly Identity[]): TlsConnectOptions {
   const verify = { rejectUnauthorized: !skipVerify }
-  if (ca === undefined && identity.cert === undefined) return verify
+  if (ca.length === 0 && identities.length === 0) return verify
   try {
     // createSecureContext passes over an authority that it cannot read.
-    if (ca !== undefined) new X509Certificate(ca)
-    const authorities = ca === undefined ? {} : { ca: [...tls.rootCertificates, ca] }
-    return { ...verify, secureContext: tls.createSecureContext({ ...authorities, ...identity }) }
+    for (const authority of ca) new X509Certificate(authority)
+    const secureContext = tls.createSecureContext({
+      ...(ca.length === 0 ? {} : { ca: [...tls.rootCertificates, ...ca] }),
+      ...(identities.length === 0
+        ? {}
+        : { cert: identities.map(({ cert }) => cert), key: identities.map(({ key }) => key) }),
+    })
+    return { ...verify, secureContext }
   } catch (error: unknown) {
-    throw new ShoalError('ERR_CONFIG_INVALID', 'tls.ca, tls.cert or tls.key cannot be used', { cause: error })
+    throw new ShoalError('ERR_CONFIG_INVALID', 'a certificate or key of the TLS configuration cannot be used', {
+      cause: error,
+    })
   }
 }
 
-/** A config file says '' for what is not set. */
-function unlessEmpty(text: string | undefined): string | undefined {
-  return text === '' ? undefined : text
+async function readIdentity({ cert, key }: ClientCertificate): Promise<Identity> {
+  const certificate = await readPem(cert)
+  return { cert: certificate, key: key === undefined ? certificate : await readPem(key) }
 }
 
 async function readPem(file: string): Promise<string> {

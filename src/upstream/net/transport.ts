@@ -1,8 +1,10 @@
 import { LRUCache } from 'lru-cache'
 import { Pool, type Dispatcher } from 'undici'
 import { raceAbort, ShoalError, type Clock } from '../../core/index.ts'
+import { filteredLookup, isRefusedLiteral, type AddressFilter } from './addresses.ts'
+import { tunnelConnector } from './connect-tunnel.ts'
 import { transportError } from './failures.ts'
-import type { RequestOutcome, UpstreamMetrics } from '../metrics.ts'
+import type { OriginKind, RequestOutcome, UpstreamMetrics } from '../metrics.ts'
 import type { ConnectionOptions } from '../options.ts'
 import { foreignHostTls, ownHostTls, type TlsConnectOptions, type TlsMaterial } from './tls.ts'
 
@@ -24,10 +26,14 @@ export type ResponseBody = Dispatcher.ResponseData['body']
 export type ResponseHeaders = Dispatcher.ResponseData['headers']
 
 export interface TransportRequest {
-  readonly method: 'GET' | 'HEAD'
-  readonly headers: Readonly<Record<string, string>>
+  readonly method: 'GET' | 'HEAD' | 'POST'
+  readonly body?: string
+  /** Several values are lines of their own. */
+  readonly headers: Readonly<Record<string, string | readonly string[]>>
   /** The body is read at somebody else's pace. Default: at once, or not at all. */
   readonly bulk?: boolean
+  /** Past the proxy, where there is one. */
+  readonly direct?: boolean
   readonly signal?: AbortSignal | undefined
 }
 
@@ -44,37 +50,88 @@ interface HostPools {
   readonly prompt: Pool
 }
 
+/** Where a request goes: over which connections, and what it says there of itself. */
+interface Way {
+  readonly pools: HostPools
+  readonly path: string
+  readonly headers: Readonly<Record<string, string>>
+}
+
+/** An HTTP proxy before every host, and whether it is worth trying now. */
+export interface TransportProxy {
+  readonly url: URL
+  /** Requests that it fails (5xx, transport) are sent directly. */
+  readonly fallback: boolean
+  /** It gets http: URLs of https hosts. */
+  readonly useHttp: boolean
+  readonly route: {
+    readonly isUsable: boolean
+    wanted(): void
+    failed(error: unknown): void
+  }
+}
+
+export interface TransportOptions extends ConnectionOptions {
+  readonly base: URL
+  readonly tls: TlsMaterial
+  /** Which addresses may be connected to directly. Default: all. */
+  readonly addresses?: AddressFilter | undefined
+  readonly proxy?: TransportProxy | undefined
+  /** For metrics. Default: registry. */
+  readonly kind?: OriginKind | undefined
+  /** Instead of the host of `base`, a unix socket. */
+  readonly socketPath?: string | undefined
+}
+
 /** The connections of one registry: to its own host, and to a few that it leads to. Follows nothing and retries nothing. */
 export class Transport {
   readonly #clock: Clock
   readonly #metrics: UpstreamMetrics
+  readonly #kind: OriginKind
   readonly #ownOrigin: string
   readonly #own: HostPools
   readonly #foreign: LRUCache<string, HostPools>
+  readonly #addresses: AddressFilter | undefined
+  readonly #proxy: TransportProxy | undefined
+  /** Connections to the proxy, by the origin that they lead to; those that carry absolute URLs, by ''. */
+  readonly #proxied: LRUCache<string, HostPools>
   readonly #closing = new Set<Promise<void>>()
   #closed = false
 
-  constructor(
-    deps: { readonly clock: Clock; readonly metrics: UpstreamMetrics },
-    options: ConnectionOptions & { readonly base: URL; readonly tls: TlsMaterial },
-  ) {
-    const { base, tls, connectTimeoutMs, idleTimeoutMs, maxConnections } = options
+  constructor(deps: { readonly clock: Clock; readonly metrics: UpstreamMetrics }, options: TransportOptions) {
+    const { addresses, base, tls, connectTimeoutMs, idleTimeoutMs, maxConnections, proxy, socketPath } = options
     const poolOptions = {
       headersTimeout: idleTimeoutMs,
       bodyTimeout: idleTimeoutMs,
       keepAliveTimeout: KEEP_ALIVE_MS,
       maxHeaderSize: MAX_HEADER_BYTES,
     }
-    const open = (origin: string, hostTls: TlsConnectOptions): HostPools =>
-      openPools(origin, { ...poolOptions, connect: { timeout: connectTimeoutMs, ...hostTls } }, maxConnections)
-    const foreignTls = foreignHostTls(tls)
+    const resolve = addresses === undefined ? {} : { lookup: filteredLookup(addresses) }
+    const connect = { timeout: connectTimeoutMs, ...resolve }
+    const open = (origin: string, hostTls: TlsConnectOptions, socket: { socketPath?: string } = {}): HostPools =>
+      openPools(origin, { ...poolOptions, connect: { ...connect, ...hostTls, ...socket } }, maxConnections)
+    const [ownTls, foreignTls] = [ownHostTls(tls), foreignHostTls(tls)]
     this.#clock = deps.clock
     this.#metrics = deps.metrics
+    this.#kind = options.kind ?? 'registry'
     this.#ownOrigin = base.origin
-    this.#own = open(base.origin, ownHostTls(tls))
+    this.#own = open(base.origin, ownTls, socketPath === undefined ? {} : { socketPath })
     this.#foreign = new LRUCache({
       max: MAX_FOREIGN_HOSTS,
       memoMethod: origin => open(origin, foreignTls),
+      dispose: pools => this.#close(pools),
+    })
+    this.#addresses = addresses
+    this.#proxy = proxy
+    const openProxied = (origin: string): HostPools => {
+      if (proxy === undefined || origin === '') return open(proxy?.url.origin ?? '', foreignTls)
+      const hostTls = origin === base.origin ? ownTls : foreignTls
+      const tunnel = tunnelConnector(proxy.url, { timeoutMs: connectTimeoutMs, tls: hostTls })
+      return openPools(origin, { ...poolOptions, connect: tunnel }, maxConnections)
+    }
+    this.#proxied = new LRUCache({
+      max: MAX_FOREIGN_HOSTS,
+      memoMethod: openProxied,
       dispose: pools => this.#close(pools),
     })
   }
@@ -84,24 +141,72 @@ export class Transport {
    * `signal.reason`, also while the body is read.
    */
   async send(url: URL, request: TransportRequest): Promise<TransportResponse> {
-    const { bulk, method, headers, signal } = request
-    signal?.throwIfAborted()
+    request.signal?.throwIfAborted()
     if (this.#closed) throw new ShoalError('ERR_CLOSED', `the connections to ${url.host} are closed`)
+    if (this.#proxy === undefined || request.direct === true) return this.#sendOver(this.#directWay(url), url, request)
+    return this.#sendProxied(this.#proxy, url, request)
+  }
+
+  async #sendProxied(proxy: TransportProxy, url: URL, request: TransportRequest): Promise<TransportResponse> {
+    const { route } = proxy
+    route.wanted()
+    if (route.isUsable) {
+      try {
+        const response = await this.#sendOver(this.#proxiedWay(proxy, url), url, request)
+        if (response.status < 500 || !proxy.fallback) return response
+        drain(response.body)
+      } catch (error: unknown) {
+        request.signal?.throwIfAborted()
+        route.failed(error)
+        if (!proxy.fallback) throw error
+      }
+    } else if (!proxy.fallback) {
+      throw new ShoalError('ERR_UPSTREAM_TRANSPORT', `the proxy before ${url.host} does not answer its pings`, {
+        details: { host: url.host },
+      })
+    }
+    return this.#sendOver(this.#directWay(url), url, request)
+  }
+
+  #directWay(url: URL): Way {
+    if (this.#addresses !== undefined && isRefusedLiteral(url.hostname, this.#addresses)) {
+      throw new ShoalError('ERR_UPSTREAM_TRANSPORT', `${url.host} is no address that may be reached`, {
+        details: { host: url.host },
+      })
+    }
     const pools = url.origin === this.#ownOrigin ? this.#own : this.#foreign.memo(url.origin)
+    return { pools, path: `${url.pathname}${url.search}`, headers: {} }
+  }
+
+  /** A tunnel for https; for http, and for what is to look like it, the absolute form of RFC 9112, 3.2.2. */
+  #proxiedWay({ useHttp }: TransportProxy, url: URL): Way {
+    if (url.protocol === 'https:' && !useHttp) {
+      return { pools: this.#proxied.memo(url.origin), path: `${url.pathname}${url.search}`, headers: {} }
+    }
+    const path = `http://${url.host}${url.pathname}${url.search}`
+    return { pools: this.#proxied.memo(''), path, headers: { host: url.host } }
+  }
+
+  async #sendOver(
+    { pools, path, headers: wayHeaders }: Way,
+    url: URL,
+    { body, bulk, method, headers, signal }: TransportRequest,
+  ): Promise<TransportResponse> {
     const pool = bulk === true ? pools.bulk : pools.prompt
     const started = this.#clock.now()
     try {
       const answer = pool.request({
         method,
-        path: `${url.pathname}${url.search}`,
-        headers: { 'user-agent': 'shoal', ...headers },
+        path,
+        headers: linesOf({ 'user-agent': 'shoal', ...wayHeaders, ...headers }),
+        ...(body === undefined ? {} : { body }),
         // undici closes the connection after every HEAD unless it is told not to.
         ...(method === 'HEAD' ? { reset: false } : {}),
         ...(signal === undefined ? {} : { signal }),
       })
       // undici heeds the signal no sooner than it has a connection for the request.
       const response = await raceAbort(answer, signal)
-      this.#metrics.duration.observe({ origin_kind: 'registry' }, Math.max(0, this.#clock.now() - started) / 1000)
+      this.#metrics.duration.observe({ origin_kind: this.#kind }, Math.max(0, this.#clock.now() - started) / 1000)
       this.#count(outcomeOf(response.statusCode))
       return { status: response.statusCode, headers: response.headers, body: response.body }
     } catch (error: unknown) {
@@ -121,6 +226,7 @@ export class Transport {
       this.#closed = true
       this.#close(this.#own)
       this.#foreign.clear()
+      this.#proxied.clear()
     }
     await Promise.all(this.#closing)
   }
@@ -133,8 +239,15 @@ export class Transport {
   }
 
   #count(outcome: RequestOutcome): void {
-    this.#metrics.requests.inc({ origin_kind: 'registry', outcome })
+    this.#metrics.requests.inc({ origin_kind: this.#kind, outcome })
   }
+}
+
+/** As undici takes them. */
+function linesOf(headers: TransportRequest['headers']): Record<string, string | string[]> {
+  return Object.fromEntries(
+    Object.entries(headers).map(([name, value]) => [name, typeof value === 'string' ? value : [...value]]),
+  )
 }
 
 /** Opens no connection yet. */

@@ -20,6 +20,9 @@ import { discard, drain, headerOf } from '../net/transport.ts'
 /** Asked for where HEAD does not tell the size. */
 const FIRST_BYTE: ByteRange = { start: 0, end: 1 }
 
+/** Who sends the requests for a blob. */
+export type BlobClient = Pick<RegistryClient, 'base' | 'ignoresRange' | 'retries' | 'send'>
+
 /** What a size has to be for this blob, when an earlier answer told. */
 export interface KnownSizes {
   get(key: BlobKey): number | undefined
@@ -31,7 +34,7 @@ export interface KnownSizes {
  * ERR_UPSTREAM_BODY when the registry does not tell the size, or one that no blob has.
  */
 export async function statBlob(
-  client: RegistryClient,
+  client: BlobClient,
   key: BlobKey,
   options: SourceOptions,
 ): Promise<BlobInfo | undefined> {
@@ -96,7 +99,7 @@ function reopener(deps: OpenDeps, key: BlobKey, options: SourceOptions): (part: 
 
 /** What openBlob() and beginBlob() need. */
 export interface OpenDeps {
-  readonly client: RegistryClient
+  readonly client: BlobClient
   readonly sizes: KnownSizes
   readonly received: (bytes: number) => void
 }

@@ -9,12 +9,14 @@ import {
   type SourceOptions,
   type Visibility,
 } from '../../core/index.ts'
-import type { Authorizer, Grant } from '../auth/authorizer.ts'
+import type { Grant } from '../auth/authorizer.ts'
 import { statusError } from '../net/failures.ts'
 import type { UpstreamMetrics } from '../metrics.ts'
 import { isRedirect, isRefusalOfUrl, MAX_REDIRECTS, resolveRedirect, type RedirectMemory } from './redirects.ts'
+import type { ExtraHeaders, VisibilityPolicy } from '../options.ts'
 import { readRefusal, type Refusal } from './refusal.ts'
 import { Retries } from './retry.ts'
+import type { Rights } from './rights.ts'
 import {
   drain,
   headerOf,
@@ -69,23 +71,33 @@ export interface RegistryClientDeps {
   readonly clock: Clock
   readonly metrics: UpstreamMetrics
   readonly transport: Transport
-  readonly authorizer: Authorizer
+  readonly rights: Rights
   readonly redirects: RedirectMemory
+}
+
+export interface RegistryClientOptions {
+  readonly base: URL
+  readonly retries: number
+  readonly visibility: VisibilityPolicy
+  /** Go to the registry's own host only. */
+  readonly headers: ExtraHeaders
+  /** The value of `ns` in every request. */
+  readonly namespace?: string
 }
 
 /** One registry: every request with the right credential, through redirects, to the host that has the bytes. */
 export class RegistryClient {
   readonly #deps: RegistryClientDeps
   readonly #base: URL
-  readonly #retries: number
+  readonly #options: RegistryClientOptions
   readonly #rangeless: LRUCache<string, true>
   /** Callers' credentials are told apart by this, never kept. */
   readonly #hmacKey = randomBytes(32)
 
-  constructor(deps: RegistryClientDeps, options: { readonly base: URL; readonly retries: number }) {
+  constructor(deps: RegistryClientDeps, options: RegistryClientOptions) {
     this.#deps = deps
     this.#base = options.base
-    this.#retries = options.retries
+    this.#options = options
     this.#rangeless = new LRUCache({
       max: MAX_RANGELESS_HOSTS,
       ttl: RANGELESS_MS,
@@ -106,7 +118,7 @@ export class RegistryClient {
   }
 
   retries(): Retries {
-    return new Retries(this.#deps, { retries: this.#retries })
+    return new Retries(this.#deps, this.#options)
   }
 
   /** A host answered a ranged request with everything: from now on it gets none, and what is not wanted of its answers is thrown away. */
@@ -122,20 +134,21 @@ export class RegistryClient {
    * Transport.send throws.
    */
   async send(request: RegistryRequest, options: SourceOptions = {}): Promise<RegistryResponse> {
-    const { authorization } = options
-    const { authorizer } = this.#deps
+    const { visibility } = this.#options
+    const { rights } = this.#deps
     const { repository } = request
+    const authorization = visibility === 'public' || visibility === 'shared' ? undefined : options.authorization
     let refusal: Refusal | undefined
-    if (authorization === undefined || !authorizer.isRefused(repository)) {
+    if (visibility !== 'private' && (authorization === undefined || !rights.isRefused(repository))) {
       const outcome = await this.#sendOwn(request, options)
       if ('body' in outcome) {
-        authorizer.allow(repository)
+        rights.allow(repository)
         return outcome
       }
-      authorizer.refuse(repository)
+      rights.refuse(repository)
       refusal = outcome.refusal
     }
-    if (authorization !== undefined) {
+    if (authorization !== undefined || visibility === 'private') {
       const outcome = await this.#sendPrivate(request, authorization, options)
       if ('body' in outcome) return outcome
       refusal = outcome.refusal
@@ -145,27 +158,27 @@ export class RegistryClient {
 
   /** With nobody's right, or the node's. */
   async #sendOwn(request: RegistryRequest, options: SourceOptions): Promise<RegistryResponse | { refusal: Refusal }> {
-    const { authorizer } = this.#deps
+    const { rights } = this.#deps
     const { repository } = request
     const key = this.#keyFor(request, undefined)
     const kept = await this.#sendKept(request, key, options)
     if (kept !== undefined) return kept
-    let grant: Grant = await authorizer.initial(repository, options)
+    let grant: Grant = await rights.initial(repository, options)
     for (;;) {
       const answer = await this.#walk(request, this.#urlOf(request), grant.header, options)
       if (!isRefused(answer)) return this.#accept(answer, key, grant.visibility)
       const refusal = await readRefusal(answer, grant.header, options)
       const { challenges, status } = refusal
-      const better = status === 401 ? await authorizer.answer(repository, challenges, grant, options) : undefined
+      const better = status === 401 ? await rights.answer(repository, challenges, grant, options) : undefined
       if (better === undefined) return { refusal }
       grant = better
     }
   }
 
-  /** With the caller's own header, exactly as it came. */
+  /** With the caller's own header, exactly as it came, or without any. */
   async #sendPrivate(
     request: RegistryRequest,
-    authorization: string,
+    authorization: string | undefined,
     options: SourceOptions,
   ): Promise<RegistryResponse | { refusal: Refusal }> {
     const key = this.#keyFor(request, authorization)
@@ -250,6 +263,7 @@ export class RegistryClient {
       method,
       bulk: bulk ?? false,
       headers: {
+        ...(url.origin === this.#base.origin ? this.#options.headers : {}),
         'accept-encoding': 'identity',
         ...(accept === undefined ? {} : { accept }),
         ...(ranged ? { range: formatRangeHeader(range) } : {}),
@@ -268,6 +282,8 @@ export class RegistryClient {
   #urlOf({ path, query, repository }: RegistryRequest): URL {
     const url = new URL(`${repository}/${path}`, this.#base)
     if (query !== undefined) url.search = query
+    const { namespace } = this.#options
+    if (namespace !== undefined) url.searchParams.set('ns', namespace)
     return url
   }
 

@@ -1,6 +1,5 @@
 import { LRUCache } from 'lru-cache'
 import {
-  normaliseRegistry,
   parseRepositoryName,
   ShoalError,
   type BegunBlob,
@@ -16,30 +15,39 @@ import {
   type Origin,
   type SourceOptions,
 } from '../../core/index.ts'
-import { Authorizer } from '../auth/authorizer.ts'
+import {
+  Authorizer,
+  credentialsFor,
+  emptyKeychain,
+  fixedCredential,
+  TokenClient,
+  type Credential,
+  type CredentialSource,
+  type Keychain,
+  type TrustedSite,
+} from '../auth/index.ts'
 import { beginBlob, openBlob, statBlob, type KnownSizes, type OpenDeps } from './blobs.ts'
-import { DEFAULT_REGISTRIES } from '../default-registries.ts'
-import { emptyKeychain, type Credential, type Keychain } from '../auth/keychain.ts'
 import { listFrom } from './listing.ts'
 import { getManifest, statManifest } from './manifests.ts'
 import { createUpstreamMetrics } from '../metrics.ts'
-import type { ConnectionOptions, RegistryOptions, UpstreamDeps } from '../options.ts'
+import type { ConnectionOptions, ExtraHeaders, RegistryOptions, UpstreamDeps, VisibilityPolicy } from '../options.ts'
 import { RedirectMemory } from './redirects.ts'
 import { RegistryClient } from './registry-client.ts'
+import { OwnRights, type Rights } from './rights.ts'
 import { readTlsMaterial, type TlsMaterial } from '../net/tls.ts'
-import { TokenClient } from '../auth/tokens.ts'
-import { Transport } from '../net/transport.ts'
+import { drain, Transport, type TransportOptions } from '../net/transport.ts'
 
 const MAX_KNOWN_SIZES = 10_000
 
-export interface RegistryOriginOptions extends RegistryOptions, ConnectionOptions {
+export interface RegistryOriginOptions
+  extends ConnectionOptions, Pick<RegistryOptions, 'host' | 'username' | 'password' | 'tls' | 'visibility'> {
   /** The name that images use. */
   readonly name: string
-  /**
-   * Asked where the options hold no credential: by the registry's host, and by its name only where that host is known to be the name's
-   * own. Never asked for the public registries' logins when the way there is plain http.
-   */
-  readonly keychain?: Keychain
+  readonly headers: ExtraHeaders
+  /** The path of `host` is the root of the API as it is. */
+  readonly overridePath?: boolean
+  /** Said in every request as `ns`: which registry is meant, where the host is not its own. */
+  readonly namespace?: string
 }
 
 /** Everything a RegistryOrigin is made from, files read. Two that are equal as JSON behave alike. */
@@ -47,15 +55,29 @@ export interface RegistryPlan extends ConnectionOptions {
   readonly name: string
   /** Where /v2/ is, with a trailing slash. */
   readonly base: string
+  /** That of the options. It stands alone: with it, no keychain is asked. */
   readonly credential?: Credential
   readonly tls: TlsMaterial
+  readonly headers: ExtraHeaders
+  readonly visibility: VisibilityPolicy
+  readonly namespace?: string
+}
+
+/** What a RegistryOrigin works with that is not part of its plan. */
+export interface RegistryDeps extends UpstreamDeps, Pick<TransportOptions, 'addresses' | 'kind' | 'proxy'> {
+  /** Absent: its own, from the plan's credential or the keychain. */
+  readonly rights?: Rights
+  /** Asked, by the registry's host, where the plan holds no credential. Default: empty. */
+  readonly keychain?: Keychain
+  /** The registry whose challenges this one, a mirror of it, may relay. */
+  readonly alsoTrusted?: TrustedSite
 }
 
 /** Checks the options and reads their files. Throws ERR_CONFIG_INVALID. */
 export async function planRegistry(options: RegistryOriginOptions): Promise<RegistryPlan> {
-  const { connectTimeoutMs, idleTimeoutMs, keychain, maxConnections, name, retries } = options
-  const base = baseOf(name, options.host)
-  const credential = ownCredential(options) ?? credentialFrom(keychain ?? emptyKeychain, name, base)
+  const { connectTimeoutMs, headers, idleTimeoutMs, maxConnections, name, namespace, retries } = options
+  const base = baseOf(name, options.host, options.overridePath === true)
+  const credential = ownCredential(options)
   const tls = await readTlsMaterial(options.tls)
   return {
     name,
@@ -65,6 +87,9 @@ export async function planRegistry(options: RegistryOriginOptions): Promise<Regi
     idleTimeoutMs,
     maxConnections,
     retries,
+    headers,
+    visibility: options.visibility,
+    ...(namespace === undefined ? {} : { namespace }),
     ...(credential === undefined ? {} : { credential }),
   }
 }
@@ -72,24 +97,39 @@ export async function planRegistry(options: RegistryOriginOptions): Promise<Regi
 /** A registry that speaks the pull side of the OCI distribution API. Nothing is asked of it before it is needed. */
 export class RegistryOrigin implements Origin, AsyncDisposable {
   readonly name: string
+  /** Where /v2/ is. */
+  readonly base: URL
+  /** What mirrors that do not answer challenges are asked with. */
+  readonly rights: OwnRights
+  /** What mirrors that relay its challenges are to trust. */
+  readonly trust: TrustedSite
+  readonly #headers: ExtraHeaders
   readonly #transport: Transport
   readonly #client: RegistryClient
   readonly #sizes = new LRUCache<string, number>({ max: MAX_KNOWN_SIZES })
   readonly #knownSizes: KnownSizes
   readonly #received: (bytes: number) => void
 
-  constructor(deps: UpstreamDeps, plan: RegistryPlan) {
-    const { clock } = deps
+  constructor(deps: RegistryDeps, plan: RegistryPlan) {
+    const { addresses, alsoTrusted, clock, kind, proxy } = deps
     const metrics = createUpstreamMetrics(deps.metrics)
     const base = new URL(plan.base)
+    const trust: TrustedSite = { base, credentials: credentialsOf(plan, deps.keychain ?? emptyKeychain, base) }
     const log = deps.log.child({ origin: plan.name })
-    const transport = new Transport({ clock, metrics }, { ...plan, base })
+    const transport = new Transport({ clock, metrics }, { ...plan, base, addresses, kind, proxy })
     const tokens = new TokenClient({ clock, metrics, transport })
-    const authorizer = new Authorizer({ clock, log, tokens }, { base, credential: plan.credential })
+    const authorizer = new Authorizer({ clock, log, tokens }, { ...trust, alsoTrusted })
     const redirects = new RedirectMemory({ clock })
     this.name = `registry:${plan.name}`
+    this.base = base
+    this.trust = trust
+    this.rights = new OwnRights(deps.rights ?? authorizer)
+    this.#headers = lowerCased(plan.headers)
     this.#transport = transport
-    this.#client = new RegistryClient({ log, clock, metrics, transport, authorizer, redirects }, { ...plan, base })
+    this.#client = new RegistryClient(
+      { log, clock, metrics, transport, rights: this.rights, redirects },
+      { ...plan, headers: this.#headers, base },
+    )
     this.#knownSizes = {
       get: key => this.#sizes.get(sizeKey(key)),
       forget: key => this.#sizes.delete(sizeKey(key)),
@@ -98,7 +138,7 @@ export class RegistryOrigin implements Origin, AsyncDisposable {
   }
 
   /** Throws ERR_CONFIG_INVALID. */
-  static async open(deps: UpstreamDeps, options: RegistryOriginOptions): Promise<RegistryOrigin> {
+  static async open(deps: RegistryDeps, options: RegistryOriginOptions): Promise<RegistryOrigin> {
     return new RegistryOrigin(deps, await planRegistry(options))
   }
 
@@ -144,6 +184,14 @@ export class RegistryOrigin implements Origin, AsyncDisposable {
     return listFrom(this.#client, request, options)
   }
 
+  /** The status with which the host answers a GET of `url`. Throws as Transport.send does. */
+  async ping(url: URL, { signal }: { readonly signal: AbortSignal }): Promise<number> {
+    const headers = url.origin === this.base.origin ? this.#headers : {}
+    const { body, status } = await this.#transport.send(url, { method: 'GET', headers, signal })
+    drain(body)
+    return status
+  }
+
   /** Refuses new requests with ERR_CLOSED and waits for those under way. May be called again. */
   close(): Promise<void> {
     return this.#transport.close()
@@ -158,28 +206,31 @@ export class RegistryOrigin implements Origin, AsyncDisposable {
   }
 }
 
+/** So that none of them is sent twice, once as configured and once as we spell it. */
+function lowerCased(headers: ExtraHeaders): ExtraHeaders {
+  return Object.fromEntries(Object.entries(headers).map(([name, values]) => [name.toLowerCase(), values]))
+}
+
 function sizeKey({ digest, repository }: BlobKey): string {
   return `${repository}@${digest}`
 }
 
-function ownCredential({ password, username }: RegistryOptions): Credential | undefined {
+function ownCredential({ password, username }: RegistryOriginOptions): Credential | undefined {
   const isSet = username !== undefined && username !== '' && password !== undefined && password !== ''
-  return isSet ? { username, password } : undefined
+  return isSet ? { kind: 'password', username, password } : undefined
 }
 
-/**
- * A login was given for a host. That images call another one by its name is the operator's business, and no reason to send it there: a
- * mirror of Docker Hub in the next room, spoken to in clear, is not Docker Hub.
- */
-function credentialFrom(keychain: Keychain, name: string, base: URL): Credential | undefined {
-  const known = normaliseRegistry(base.host)
-  if (known === undefined || !Object.hasOwn(DEFAULT_REGISTRIES, known)) return keychain.get(base.host)
-  if (base.protocol !== 'https:') return undefined
-  return keychain.get(base.host) ?? (known === name ? keychain.get(name) : undefined)
+function credentialsOf(
+  { credential, visibility }: RegistryPlan,
+  keychain: Keychain,
+  base: URL,
+): CredentialSource | undefined {
+  if (visibility === 'public' || visibility === 'private') return undefined
+  return credential === undefined ? credentialsFor(keychain, base) : fixedCredential(credential)
 }
 
 /** The message names the key, never the value: it may hold a password. */
-function baseOf(name: string, host: string): URL {
+function baseOf(name: string, host: string, overridePath: boolean): URL {
   const refuse = (why: string): ShoalError => new ShoalError('ERR_CONFIG_INVALID', `registries."${name}".host ${why}`)
   if (!URL.canParse(host)) throw refuse('is not a URL such as https://registry.example')
   const url = new URL(host)
@@ -188,6 +239,6 @@ function baseOf(name: string, host: string): URL {
     throw refuse('must not hold a credential; use username and password_file')
   if (url.search !== '' || url.hash !== '') throw refuse('must not have a query or a fragment')
   const prefix = url.pathname.replace(/\/+$/, '')
-  url.pathname = prefix.endsWith('/v2') ? `${prefix}/` : `${prefix}/v2/`
+  url.pathname = overridePath || prefix.endsWith('/v2') ? `${prefix}/` : `${prefix}/v2/`
   return url
 }

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { errorCode, type ShoalError } from '../../../src/core/index.ts'
 import { basic, bytesOf, digestOf, generatedBlob, startScriptedOrigin } from '../../support/scripted-origin.ts'
-import { planRegistry } from '../../../src/upstream/registry/registry-origin.ts'
-import { DEFAULTS, keyOf, metric, openRig, readRange, REPOSITORY, spelled, type RegistryRig } from '../rig.ts'
+import { keyOf, metric, openRig, readRange, REPOSITORY, spelled, type RegistryRig } from '../rig.ts'
 
 const BLOB = generatedBlob(100_000, 21)
 const BYTES = bytesOf(BLOB)
@@ -73,45 +72,6 @@ test('Basic is answered with the node’s own credential', async () => {
   assert.equal((await rig.registry.stat(KEY))?.visibility, 'shared')
   await rig.registry.stat(KEY)
   assert.equal(rig.origin.requests.length, 3, 'sent along at once the second time')
-})
-
-test('credentials come from the keychain, by host, where the options have none', async () => {
-  const asked: string[] = []
-  const keychain = {
-    get: (name: string) => {
-      asked.push(name)
-      return NODE
-    },
-  }
-  await using rig = await openRig({ blobs, auth: { kind: 'basic', users } }, { keychain })
-  assert.equal((await rig.registry.stat(KEY))?.visibility, 'shared')
-  assert.deepEqual(asked, [rig.origin.host])
-})
-
-test('a login goes to the host that it was given for, and by a name only to the name’s own host', async () => {
-  const plan = async (name: string, host: string, login: string, own: object = {}): Promise<string | undefined> => {
-    const keychain = { get: (asked: string) => (asked === login ? NODE : undefined) }
-    return (await planRegistry({ ...DEFAULTS, name, host, keychain, ...own })).credential?.username
-  }
-  // Its own host, by either.
-  assert.equal(await plan('docker.io', 'https://registry-1.docker.io', 'docker.io'), 'node')
-  assert.equal(await plan('docker.io', 'https://registry-1.docker.io', 'registry-1.docker.io'), 'node')
-  assert.equal(await plan('ghcr.io', 'https://ghcr.io', 'ghcr.io'), 'node')
-  // Somebody else's, under its name.
-  assert.equal(await plan('docker.io', 'http://10.0.0.5:5000', 'docker.io'), undefined)
-  assert.equal(await plan('docker.io', 'https://mirror.test', 'docker.io'), undefined)
-  assert.equal(await plan('docker.io', 'https://ghcr.io', 'docker.io'), undefined)
-  assert.equal(await plan('x.test', 'https://mirror.test', 'x.test'), undefined)
-  assert.equal(await plan('x.test', 'https://registry-1.docker.io', 'x.test'), undefined)
-  assert.equal(await plan('constructor', 'https://mirror.test', 'constructor'), undefined)
-  // Its own, in clear.
-  assert.equal(await plan('docker.io', 'http://registry-1.docker.io', 'docker.io'), undefined)
-  assert.equal(await plan('docker.io', 'http://registry-1.docker.io', 'registry-1.docker.io'), undefined)
-  // A login for that very host, or one that was configured for it, is meant for it.
-  assert.equal(await plan('docker.io', 'http://10.0.0.5:5000', '10.0.0.5:5000'), 'node')
-  assert.equal(await plan('x.test', 'https://mirror.test', 'mirror.test'), 'node')
-  const own = { username: 'other', password: 'x' }
-  assert.equal(await plan('docker.io', 'http://10.0.0.5:5000', 'docker.io', own), 'other')
 })
 
 test('many readers that need the same token cause one request for it', async () => {

@@ -3,7 +3,7 @@ import fs from 'node:fs/promises'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
 import { errorCode } from '../../../src/core/index.ts'
-import { RegistryOrigin, type TlsOptions } from '../../../src/upstream/index.ts'
+import { PUBLIC_TLS, RegistryOrigin, type TlsOptions } from '../../../src/upstream/index.ts'
 import { digestOf, startScriptedOrigin } from '../../support/scripted-origin.ts'
 import { createTestCa, type TestCa, type TestCertificate } from '../../support/test-ca.ts'
 import { DEFAULTS, keyOf, openRig, readRange, testDeps, type RegistryRig } from '../rig.ts'
@@ -26,11 +26,11 @@ after(() => ca[Symbol.asyncDispose]())
 function openTls(tls: Partial<TlsOptions>, certificate = server, clientCa?: string): Promise<RegistryRig> {
   const { cert, key } = certificate
   const served = { cert, key, ...(clientCa === undefined ? {} : { clientCa }) }
-  return openRig({ blobs, tls: served }, { tls: { skipVerify: false, ...tls } })
+  return openRig({ blobs, tls: served }, { tls: { ...PUBLIC_TLS, ...tls } })
 }
 
 test('a certificate of an authority that is trusted is accepted', async () => {
-  await using rig = await openTls({ ca: ca.caFile })
+  await using rig = await openTls({ ca: [ca.caFile] })
   assert.deepEqual(await readRange(rig.registry, DIGEST, RANGE), BYTES)
 })
 
@@ -51,23 +51,23 @@ test('with skip_verify any certificate is accepted', async () => {
 
 test('a certificate for another name is refused, unless that is the name to expect', async () => {
   const other = await ca.issue(['registry.inside.test'])
-  await using refused = await openTls({ ca: ca.caFile }, other)
+  await using refused = await openTls({ ca: [ca.caFile] }, other)
   await assert.rejects(
     readRange(refused.registry, DIGEST, RANGE),
     (error: unknown) => errorCode(error) === 'ERR_UPSTREAM_TRANSPORT',
   )
-  await using accepted = await openTls({ ca: ca.caFile, serverName: 'registry.inside.test' }, other)
+  await using accepted = await openTls({ ca: [ca.caFile], serverName: 'registry.inside.test' }, other)
   assert.deepEqual(await readRange(accepted.registry, DIGEST, RANGE), BYTES)
 })
 
 test('the client certificate is shown to the registry', async () => {
   const { certFile, keyFile } = await ca.issue(['client.test'])
-  await using without = await openTls({ ca: ca.caFile }, server, ca.ca)
+  await using without = await openTls({ ca: [ca.caFile] }, server, ca.ca)
   await assert.rejects(
     readRange(without.registry, DIGEST, RANGE),
     (error: unknown) => errorCode(error) === 'ERR_UPSTREAM_TRANSPORT',
   )
-  await using shown = await openTls({ ca: ca.caFile, cert: certFile, key: keyFile }, server, ca.ca)
+  await using shown = await openTls({ ca: [ca.caFile], clients: [{ cert: certFile, key: keyFile }] }, server, ca.ca)
   assert.deepEqual(await readRange(shown.registry, DIGEST, RANGE), BYTES)
 })
 
@@ -76,7 +76,7 @@ test('the authority is trusted where the registry redirects to, but no client ce
   for (const clientCa of [undefined, ca.ca]) {
     const served = { cert: server.cert, key: server.key, ...(clientCa === undefined ? {} : { clientCa }) }
     await using cdn = await startScriptedOrigin({ blobs, tls: served })
-    const tls = { skipVerify: false, ca: ca.caFile, cert: certFile, key: keyFile }
+    const tls = { ...PUBLIC_TLS, ca: [ca.caFile], clients: [{ cert: certFile, key: keyFile }] }
     await using rig = await openRig({ cdn, tls: { cert: server.cert, key: server.key } }, { tls })
     const reading = readRange(rig.registry, DIGEST, RANGE)
     if (clientCa === undefined) assert.deepEqual(await reading, BYTES)
@@ -86,7 +86,7 @@ test('the authority is trusted where the registry redirects to, but no client ce
 
 test('a redirect from https to http is refused', async () => {
   await using cdn = await startScriptedOrigin({ blobs })
-  await using rig = await openRig({ cdn, tls: server }, { tls: { skipVerify: false, ca: ca.caFile } })
+  await using rig = await openRig({ cdn, tls: server }, { tls: { ...PUBLIC_TLS, ca: [ca.caFile] } })
   await assert.rejects(
     readRange(rig.registry, DIGEST, RANGE),
     (error: unknown) => errorCode(error) === 'ERR_UPSTREAM_STATUS',
@@ -98,14 +98,14 @@ test('files that are missing, or are no certificates, are errors of the configur
   const nonsense = path.join(ca.directory, 'nonsense.pem')
   await fs.writeFile(nonsense, '-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n')
   const wrong: Partial<TlsOptions>[] = [
-    { ca: path.join(ca.directory, 'missing.pem') },
-    { cert: server.certFile },
-    { key: server.keyFile },
-    { cert: server.certFile, key: nonsense },
-    { ca: nonsense },
+    { ca: [path.join(ca.directory, 'missing.pem')] },
+    { clients: [{ cert: server.certFile }] },
+    { clients: [{ cert: server.certFile, key: nonsense }] },
+    { ca: [nonsense] },
+    { ca: [ca.caFile, nonsense] },
   ]
   for (const tls of wrong) {
-    const options = { ...DEFAULTS, host: 'https://registry.test', tls: { skipVerify: false, ...tls } }
+    const options = { ...DEFAULTS, host: 'https://registry.test', tls: { ...PUBLIC_TLS, ...tls } }
     await assert.rejects(
       RegistryOrigin.open(testDeps(), options),
       (error: unknown) => errorCode(error) === 'ERR_CONFIG_INVALID',
@@ -114,8 +114,10 @@ test('files that are missing, or are no certificates, are errors of the configur
   }
 })
 
-test('an empty TLS option is the same as none', async () => {
-  const tls = { ca: '', cert: '', key: '', serverName: '', skipVerify: true }
-  await using rig = await openTls(tls)
-  assert.equal((await rig.registry.stat(keyOf(DIGEST)))?.size, BYTES.length)
+test('one file may hold the client certificate and its key', async () => {
+  const { cert, key } = await ca.issue(['client.test'])
+  const both = path.join(ca.directory, 'both.pem')
+  await fs.writeFile(both, `${key}${cert}`)
+  await using rig = await openTls({ ca: [ca.caFile], clients: [{ cert: both }] }, server, ca.ca)
+  assert.deepEqual(await readRange(rig.registry, DIGEST, RANGE), BYTES)
 })

@@ -1,0 +1,6 @@
+export { createMirrorMetrics } from './metrics.ts'
+export { Mirror, type ClosableOrigin, type MirrorDeps, type MirrorSettings } from './mirror.ts'
+export { MirroredOrigin } from './mirrored-origin.ts'
+export type { MirrorFailureKind, MirrorRequestOutcome } from './outcomes.ts'
+export { ProxyRoute, type ProxyRouteSettings } from './proxy-route.ts'
+export type { MirrorKind, MirrorState, MirrorStatus, PingOutcome } from './state.ts'

@@ -1,0 +1,224 @@
+import { LRUCache } from 'lru-cache'
+import { describeError, ShoalError, type BlobSource, type Digest, type Logger, type Origin } from '../../core/index.ts'
+import { openKeychain, type Keychain } from '../auth/index.ts'
+import { hostsSignature } from '../hosts/index.ts'
+import type { OriginTableOptions, UpstreamDeps } from '../options.ts'
+import type { EgressTarget, Entry, EntryPlan, RegistryState } from './entry.ts'
+import { ANY, planTable, type TablePlan } from './plan-table.ts'
+
+/** Whoever took an origin from the table before a reload may go on asking it for this long. */
+const RETIRE_MS = 30_000
+/** Names that `*`, `_default` or allow_any stand for and that are in use; the one unused longest is closed for a new one. */
+const MAX_OTHERS = 256
+/** How often certs.d is looked at. containerd reads it at every pull. */
+const HOSTS_INTERVAL_MS = 2_000
+
+interface Kept {
+  readonly entry: Entry
+  readonly fingerprint: string
+  readonly isBroken: boolean
+}
+
+interface Keys {
+  readonly keychain: Keychain
+  /** What it was opened with. */
+  readonly options: string
+}
+
+/** The closed world of origins: what a request names is a key of this table, never an address. */
+export class OriginTable implements AsyncDisposable {
+  readonly #deps: UpstreamDeps
+  readonly #log: Logger
+  readonly #closing = new AbortController()
+  readonly #retired = new Set<Promise<void>>()
+  #named: ReadonlyMap<string, Kept> = new Map()
+  /** By name: what the table has no entry for, and what it was made into. */
+  readonly #others: LRUCache<string, Kept>
+  #plan: TablePlan | undefined
+  #options: OriginTableOptions | undefined
+  #keys: Keys | undefined
+  #hosts = ''
+  #watch: NodeJS.Timeout | undefined
+  #reloads: Promise<void> = Promise.resolve()
+
+  private constructor(deps: UpstreamDeps) {
+    this.#deps = deps
+    this.#log = deps.log
+    this.#others = new LRUCache({ max: MAX_OTHERS, dispose: ({ entry }) => this.#retire(entry) })
+  }
+
+  /** Throws ERR_CONFIG_INVALID. Asks nothing of the network. */
+  static async open(deps: UpstreamDeps, options: OriginTableOptions): Promise<OriginTable> {
+    const table = new OriginTable(deps)
+    await table.reload(options)
+    return table
+  }
+
+  /** `name`: normalised, as normaliseRegistry makes it. Undefined: not in the table. Throws ERR_CLOSED. */
+  get(name: string): Origin | undefined {
+    return this.#entry(name)?.origin
+  }
+
+  /** Where blobs of `name` may come from, in the order to try; the last is the origin itself. Empty: not in the table. Throws ERR_CLOSED. */
+  sources(name: string): readonly BlobSource[] {
+    return this.#entry(name)?.sources ?? []
+  }
+
+  /**
+   * How to reach the server behind `name`. `isListed`: only if the table has it under that very name. Undefined: not in the table, or
+   * nothing to be reached by HTTP. Throws ERR_CLOSED.
+   */
+  target(name: string, { isListed = false }: { readonly isListed?: boolean } = {}): EgressTarget | undefined {
+    return (isListed ? this.#named.get(name)?.entry : this.#entry(name))?.target
+  }
+
+  /** The target whose server is at this `host:port`, whatever its name. */
+  targetAt(host: string): EgressTarget | undefined {
+    for (const { entry } of this.#named.values()) if (entry.target?.base.host === host) return entry.target
+    return undefined
+  }
+
+  /** Sorted; `*` among them when it is configured. */
+  names(): string[] {
+    return [...this.#named.keys(), ...(this.#plan?.hasAny === true ? [ANY] : [])].sort()
+  }
+
+  /** Registries that have mirrors or a proxy, with the state of each. Those of `*` and the like once somebody has asked for them. */
+  registries(): RegistryState[] {
+    return this.#kept()
+      .flatMap(({ entry }) => (entry.state === undefined ? [] : [entry.state()]))
+      .filter(({ mirrors, proxy }) => mirrors.length > 0 || proxy !== undefined)
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+  }
+
+  /** Bytes that came from `sources`, by name, do not match their digest: those of them that are mirrors are not asked for it for a while. */
+  distrust(digest: Digest, sources: readonly string[]): void {
+    for (const { entry } of this.#kept()) entry.distrust?.(digest, sources)
+  }
+
+  /**
+   * Replaces the table. Entries that have not changed keep their connections and tokens; the others are closed once they have been out of
+   * the table for a while and are idle. When anything is wrong with `options` it throws ERR_CONFIG_INVALID and the table stays as it was.
+   * A hosts.toml that cannot be used is wrong with its own host only, and that host stays as it was.
+   */
+  reload(options: OriginTableOptions): Promise<void> {
+    const reload = this.#reloads.then(() => this.#replace(options))
+    this.#reloads = reload.catch(() => undefined)
+    return reload
+  }
+
+  /** Refuses new work and waits for bodies that are being read. May be called again. */
+  async close(): Promise<void> {
+    this.#closing.abort(new ShoalError('ERR_CLOSED', 'the origin table is closed'))
+    clearInterval(this.#watch)
+    await this.#reloads
+    this.#others.clear()
+    await Promise.all([...this.#named.values()].map(({ entry }) => entry.close()))
+    await Promise.all(this.#retired)
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  #kept(): Kept[] {
+    return [...this.#named.values(), ...this.#others.values()]
+  }
+
+  #entry(name: string): Entry | undefined {
+    this.#checkOpen()
+    if (name === ANY) return undefined
+    const kept = this.#named.get(name) ?? this.#others.get(name)
+    if (kept !== undefined) return kept.entry
+    const plan = this.#plan?.other(name)
+    if (plan === undefined) return undefined
+    const entry = plan.make()
+    this.#others.set(name, { entry, fingerprint: plan.fingerprint, isBroken: plan.broken !== undefined })
+    return entry
+  }
+
+  async #replace(options: OriginTableOptions): Promise<void> {
+    this.#checkOpen()
+    const hosts = await this.#signature(options)
+    const keys = await this.#openKeys(options)
+    const plan = await planTable({ ...this.#deps, keychain: keys.keychain, keychainId: keys.options }, options)
+    const [made, next]: [Entry[], Map<string, Kept>] = [[], new Map()]
+    try {
+      for (const [name, wanted] of plan.named) next.set(name, await this.#keepOrMake(name, wanted, made))
+      this.#checkOpen()
+    } catch (error: unknown) {
+      await Promise.all(made.map(entry => entry.close()))
+      throw error
+    }
+    for (const [name, kept] of this.#named) if (next.get(name) !== kept) this.#retire(kept.entry)
+    this.#named = next
+    this.#plan = plan
+    this.#options = options
+    this.#keys = keys
+    this.#hosts = hosts
+    for (const [name, { fingerprint }] of this.#others.entries()) {
+      if (next.has(name) || plan.other(name)?.fingerprint !== fingerprint) this.#others.delete(name)
+    }
+    this.#watchHosts(options)
+  }
+
+  async #keepOrMake(name: string, { broken, fingerprint, make }: EntryPlan, made: Entry[]): Promise<Kept> {
+    const old = this.#named.get(name)
+    if (broken !== undefined) this.#log.error({ registry: name, cause: describeError(broken) }, 'hosts.toml not used')
+    if (old?.fingerprint === fingerprint || (old?.isBroken === false && broken !== undefined)) return old
+    const entry = await make()
+    made.push(entry)
+    return { entry, fingerprint, isBroken: broken !== undefined }
+  }
+
+  async #openKeys({ credentialPlugins, dockerConfig }: OriginTableOptions): Promise<Keys> {
+    const options = JSON.stringify({ credentialPlugins, dockerConfig })
+    if (this.#keys?.options === options) return this.#keys
+    return { options, keychain: await openKeychain(this.#deps, { dockerConfig, plugins: credentialPlugins }) }
+  }
+
+  #signature({ certsD }: OriginTableOptions): Promise<string> {
+    return certsD === '' ? Promise.resolve('') : hostsSignature({ root: certsD })
+  }
+
+  #watchHosts({ certsD }: OriginTableOptions): void {
+    clearInterval(this.#watch)
+    if (certsD === '') return
+    // Never rejects: what is wrong with a host becomes a line of the log.
+    this.#watch = setInterval(() => void this.#checkHosts(), HOSTS_INTERVAL_MS)
+  }
+
+  async #checkHosts(): Promise<void> {
+    const options = this.#options
+    if (options === undefined) return
+    try {
+      if ((await this.#signature(options)) === this.#hosts || this.#closing.signal.aborted) return
+      await this.reload(options)
+      this.#log.info({ path: options.certsD }, 'certs.d read again')
+    } catch (error: unknown) {
+      if (!this.#closing.signal.aborted) this.#log.error({ err: error }, 'certs.d not used')
+    }
+  }
+
+  #retire(entry: Entry): void {
+    const retired = this.#closeLater(entry).finally(() => this.#retired.delete(retired))
+    this.#retired.add(retired)
+  }
+
+  async #closeLater({ close, origin }: Entry): Promise<void> {
+    try {
+      await this.#deps.clock.sleep(RETIRE_MS, { signal: this.#closing.signal })
+    } catch {
+      // The table is being closed, and this origin with it.
+    }
+    try {
+      await close()
+    } catch (error: unknown) {
+      this.#log.warn({ origin: origin.name, cause: describeError(error) }, 'origin not closed cleanly')
+    }
+  }
+
+  #checkOpen(): void {
+    if (this.#closing.signal.aborted) throw this.#closing.signal.reason
+  }
+}
