@@ -15,7 +15,6 @@ import {
   openAdminApp,
   openHealthApp,
   readProxyAuthority as readAuthority,
-  type Address,
   type AuthorityFacts,
   type ListenerOptions,
 } from './http/index.ts'

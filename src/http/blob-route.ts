@@ -143,7 +143,7 @@ export class BlobRoute {
       response.end(piece.bytes, piece.release)
     }
     open.touch()
-    if (!whole) this.#prefetch({ key, info: open, wishes }, headers.authorization)
+    if (!whole) this.#prefetch({ key, info: open, open, wishes }, headers.authorization)
     return true
   }
 
@@ -212,7 +212,7 @@ export class BlobRoute {
     else if (selection.kind === 'whole') await this.#sendRange(context, 200, whole)
     else if (ranges.length === 1) await this.#sendRange(context, 206, ranges[0] ?? whole)
     else await this.#sendMultipart(context, ranges)
-    if (selection.kind === 'ranges' && !response.destroyed) this.#prefetch(context, authorization)
+    if (response.statusCode === 206 && !response.destroyed) this.#prefetch(context, authorization)
   }
 
   #stat(request: IncomingMessage, key: BlobKey, options: PieceOptions): ReturnType<BlobReader['stat']> {
@@ -222,10 +222,10 @@ export class BlobRoute {
 
   /** The rest of a blob of which a range has been answered, when the client wishes it. Its failure concerns no answer. */
   #prefetch(
-    { key, info: { size }, wishes }: Pick<Context, 'key' | 'info' | 'wishes'>,
+    { key, info: { size }, open, wishes }: Pick<Context, 'key' | 'info' | 'open' | 'wishes'>,
     authorization: string | undefined,
   ): void {
-    if (wishes?.prefetch !== true || wishes.storedOnly) return
+    if (wishes?.prefetch !== true || wishes.storedOnly || open?.state === 'complete') return
     this.#reader
       .prefetch(key, [{ start: 0, end: size }], { authorization })
       .catch((error: unknown) => this.#log.debug({ digest: key.digest, err: error }, 'not prefetched'))

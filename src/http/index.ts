@@ -10,5 +10,5 @@ export { initProxyAuthority, readProxyAuthority, type AuthorityFacts } from './p
 export { CertificateAuthority } from './proxy/authority.ts'
 export type { Egress } from './proxy/egress.ts'
 export { ForwardProxy, type ForwardProxyDeps, type ForwardProxyOptions } from './proxy/forward-proxy.ts'
-export { createProxyMetrics, type ProxyMetrics } from './proxy/proxy-metrics.ts'
+export { createProxyMetrics, type ProxyMetrics } from './proxy/metrics.ts'
 export type { ProxyRule } from './proxy/rules.ts'

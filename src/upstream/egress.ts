@@ -92,7 +92,7 @@ export class TableEgress {
     const isElsewhere = route.url.host !== url.host
     try {
       const answer = this.#pool(route).request({
-        method: method as 'GET',
+        method,
         path: `${route.url.pathname}${route.url.search}`,
         headers: isElsewhere ? withHost(headers, route.url.host) : [...headers],
         body: body ?? null,

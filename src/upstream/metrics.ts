@@ -88,6 +88,6 @@ export function createUpstreamMetrics(registry: Registry): UpstreamMetrics {
 }
 
 /** A name is only ever declared here, so what is found under it has the type it was made with. */
-function once<T extends Metric>(registry: Registry, name: string, make: (name: string) => T): T {
+export function once<T extends Metric>(registry: Registry, name: string, make: (name: string) => T): T {
   return (registry.getSingleMetric(name) as T | undefined) ?? make(name)
 }

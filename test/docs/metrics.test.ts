@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import { Registry } from 'prom-client'
 import { createBlobMetrics } from '../../src/blobs/metrics.ts'
 import { createHttpMetrics } from '../../src/http/metrics.ts'
+import { createProxyMetrics, type ProxyOutcome } from '../../src/http/proxy/metrics.ts'
 import type { Target } from '../../src/http/target.ts'
 import { createMetrics } from '../../src/observability/index.ts'
 import { storeMetrics } from '../../src/store/metrics.ts'
@@ -15,6 +16,14 @@ import {
   type RetryCause,
   type TokenOutcome,
 } from '../../src/upstream/metrics.ts'
+import {
+  createMirrorMetrics,
+  type MirrorFailureKind,
+  type MirrorKind,
+  type MirrorRequestOutcome,
+  type MirrorStatus,
+  type PingOutcome,
+} from '../../src/upstream/mirrors/index.ts'
 import { repositoryFile } from '../core/repository.ts'
 
 /** Declares the metrics of one room, as the daemon does. */
@@ -23,8 +32,10 @@ type Declare = (registry: Registry) => unknown
 const ROOMS: Readonly<Record<string, Declare>> = {
   store: registry => storeMetrics(registry, () => ({ bytes: 0, blobs: 0, maxBytes: 0, writable: true })),
   upstream: createUpstreamMetrics,
+  'upstream/mirrors': createMirrorMetrics,
   blobs: createBlobMetrics,
   http: registry => createHttpMetrics(registry, () => 0),
+  'http/proxy': registry => createProxyMetrics(registry, () => 0),
 }
 
 /** The compiler keeps these equal to the unions; the page has to keep up with them. */
@@ -54,6 +65,37 @@ const LABEL_VALUES = {
   }),
   cause: namesOf<RetryCause>({ status: true, throttled: true, timeout: true, transport: true, body: true }),
   'outcome of token requests': namesOf<TokenOutcome>({ success: true, refused: true, failed: true, aborted: true }),
+  'kind of mirrors': namesOf<MirrorKind>({ mirror: true, proxy: true }),
+  state: namesOf<MirrorStatus>({ healthy: true, suspect: true, down: true, paused: true }),
+  'outcome of mirror requests': namesOf<MirrorRequestOutcome>({
+    success: true,
+    absent: true,
+    refused: true,
+    failed: true,
+    aborted: true,
+  }),
+  'kind of failures': namesOf<MirrorFailureKind>({
+    timeout: true,
+    transport: true,
+    status: true,
+    body: true,
+    ping: true,
+  }),
+  'outcome of pings': namesOf<PingOutcome>({ answered: true, timeout: true, failed: true }),
+  'outcome of proxy requests': namesOf<ProxyOutcome>({
+    cached: true,
+    forwarded: true,
+    tunnelled: true,
+    intercepted: true,
+    denied: true,
+    refused: true,
+    unauthorised: true,
+    malformed: true,
+    loop: true,
+    busy: true,
+    failed: true,
+    untrusted: true,
+  }),
   route: namesOf<Target['kind']>({
     base: true,
     blob: true,

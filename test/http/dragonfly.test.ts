@@ -217,8 +217,13 @@ describe('X-Dragonfly headers of a request', () => {
     await rig.get({ ...wish, ...range }, 'HEAD')
     await rig.get(wish)
     assert.equal(prefetched, 0)
-    await rig.get({ ...wish, ...range })
+    const other = rig.mirror.rig.origin.add(randomBytes(4 * MIB))
+    const path = `/v2/library/test/blobs/${other}`
+    assert.equal((await rig.mirror.fetch(path, { headers: { ...wish, ...range } })).status, 206)
     assert.equal(prefetched, 1)
+    await until(rig.isComplete)
+    for (let round = 0; round < 2; round += 1) await rig.get({ ...wish, ...range })
+    assert.equal(prefetched, 1, 'all of it is here')
   })
 
   test('a prefetch that fails concerns no answer', async () => {

@@ -83,9 +83,9 @@ test('a request for a name of the table goes to where the table says, with every
   assert.deepEqual(answer.headers.slice(0, 4), ['X-Order', 'b', 'X-Order', 'a'])
   assert.equal(await text(answer.body), 'got hello')
   const [seen] = server.seen
-  assert.equal(seen?.method, 'PUT')
-  assert.equal(seen?.url, '/mirror/v2/a/manifests/x?ns=y')
-  const spelled = seen?.headers.join('|') ?? ''
+  assert.equal(seen!.method, 'PUT')
+  assert.equal(seen!.url, '/mirror/v2/a/manifests/x?ns=y')
+  const spelled = seen!.headers.join('|')
   assert.ok(spelled.includes(`ost|${base.host}|`) && spelled.includes('|X-Mixed-Case|1|x-mixed-case|2'), spelled)
   await egress.close()
 })

@@ -10,7 +10,7 @@ import type { Egress } from './egress.ts'
 import { forward } from './forward.ts'
 import { hasPassed } from './headers.ts'
 import { ESTABLISHED, Interceptor } from './interception.ts'
-import type { ProxyMetrics } from './proxy-metrics.ts'
+import type { ProxyMetrics } from './metrics.ts'
 import {
   BUSY,
   DENIED,

@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream'
 import { errorCode, type ErrorCode } from '../../core/index.ts'
 import { answerFor, sendError, type ErrorAnswer } from '../registry-error.ts'
 import { hasBody } from './headers.ts'
-import type { ProxyOutcome } from './proxy-metrics.ts'
+import type { ProxyOutcome } from './metrics.ts'
 
 const BY_US = { 'X-Dragonfly-Error-Type': 'proxy' }
 /** How long a refused client may take to read why. */

@@ -1,4 +1,5 @@
-import { Counter, Gauge, type Metric, type Registry } from 'prom-client'
+import { Counter, Gauge, type Registry } from 'prom-client'
+import { once } from '../metrics.ts'
 import type { MirrorFailureKind, MirrorRequestOutcome } from './outcomes.ts'
 import type { MirrorKind, MirrorStatus, PingOutcome } from './state.ts'
 
@@ -93,9 +94,4 @@ function tallyIn(gauge: Gauge<'kind' | 'state'>, kind: MirrorKind): StatusTally 
     counted = status
   }
   return { set: move, remove: () => move(undefined) }
-}
-
-/** A name is only ever declared here, so what is found under it has the type it was made with. */
-function once<T extends Metric>(registry: Registry, name: string, make: (name: string) => T): T {
-  return (registry.getSingleMetric(name) as T | undefined) ?? make(name)
 }

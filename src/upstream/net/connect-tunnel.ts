@@ -29,7 +29,7 @@ export function openTunnel(
     // Whatever the status: Node calls every answer to CONNECT a connection.
     request.once('connect', (response, socket) => {
       socket.setTimeout(0)
-      if (response.statusCode === 200) resolve(socket as Socket)
+      if (response.statusCode === 200) resolve(socket)
       else {
         socket.destroy()
         reject(failure(`the proxy answered ${String(response.statusCode)} to CONNECT`, 'ECONNREFUSED'))

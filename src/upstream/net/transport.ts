@@ -32,6 +32,8 @@ export interface TransportRequest {
   readonly headers: Readonly<Record<string, string | readonly string[]>>
   /** The body is read at somebody else's pace. Default: at once, or not at all. */
   readonly bulk?: boolean
+  /** Waits behind nothing: for what asks whether the host is there at all. */
+  readonly ping?: boolean
   /** Past the proxy, where there is one. */
   readonly direct?: boolean
   readonly signal?: AbortSignal | undefined
@@ -48,6 +50,7 @@ export interface TransportResponse {
 interface HostPools {
   readonly bulk: Pool
   readonly prompt: Pool
+  readonly ping: Pool
 }
 
 /** Where a request goes: over which connections, and what it says there of itself. */
@@ -190,9 +193,9 @@ export class Transport {
   async #sendOver(
     { pools, path, headers: wayHeaders }: Way,
     url: URL,
-    { body, bulk, method, headers, signal }: TransportRequest,
+    { body, bulk, method, headers, ping, signal }: TransportRequest,
   ): Promise<TransportResponse> {
-    const pool = bulk === true ? pools.bulk : pools.prompt
+    const pool = ping === true ? pools.ping : bulk === true ? pools.bulk : pools.prompt
     const started = this.#clock.now()
     try {
       const answer = pool.request({
@@ -232,7 +235,7 @@ export class Transport {
   }
 
   #close(pools: HostPools): void {
-    for (const pool of [pools.bulk, pools.prompt]) {
+    for (const pool of [pools.bulk, pools.prompt, pools.ping]) {
       const closing = pool.close().finally(() => this.#closing.delete(closing))
       this.#closing.add(closing)
     }
@@ -257,6 +260,7 @@ function openPools(origin: string, options: Pool.Options, maxConnections: number
   return {
     bulk: new Pool(origin, { ...options, connections: bulk }),
     prompt: new Pool(origin, { ...options, connections: prompt }),
+    ping: new Pool(origin, { ...options, connections: 1 }),
   }
 }
 

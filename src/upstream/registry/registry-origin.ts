@@ -187,7 +187,7 @@ export class RegistryOrigin implements Origin, AsyncDisposable {
   /** The status with which the host answers a GET of `url`. Throws as Transport.send does. */
   async ping(url: URL, { signal }: { readonly signal: AbortSignal }): Promise<number> {
     const headers = url.origin === this.base.origin ? this.#headers : {}
-    const { body, status } = await this.#transport.send(url, { method: 'GET', headers, signal })
+    const { body, status } = await this.#transport.send(url, { method: 'GET', headers, ping: true, signal })
     drain(body)
     return status
   }

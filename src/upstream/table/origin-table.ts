@@ -142,7 +142,8 @@ export class OriginTable implements AsyncDisposable {
     const hosts = await this.#signature(options)
     const keys = await this.#openKeys(options)
     const plan = await planTable({ ...this.#deps, keychain: keys.keychain, keychainId: keys.options }, options)
-    const [made, next]: [Entry[], Map<string, Kept>] = [[], new Map()]
+    const made: Entry[] = []
+    const next = new Map<string, Kept>()
     try {
       for (const [name, wanted] of plan.named) next.set(name, await this.#keepOrMake(name, wanted, made))
       this.#checkOpen()

@@ -147,7 +147,12 @@ function makeMirror(deps: RegistryEntryDeps, owner: RegistryOrigin, { options, r
       registry: registry.name,
       host: base.host,
       capabilities,
-      health: { failureLimit, healthCheckIntervalMs, healthCheckPauseElapsedMs },
+      health: {
+        failureLimit,
+        healthCheckIntervalMs,
+        healthCheckPauseElapsedMs,
+        connectTimeoutMs: registry.connectTimeoutMs,
+      },
     },
   )
 }

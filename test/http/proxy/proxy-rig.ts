@@ -9,7 +9,7 @@ import type { NamedBlob } from '../../../src/http/blob-route.ts'
 import type { CertificateAuthority } from '../../../src/http/proxy/authority.ts'
 import type { Egress, ForwardedAnswer, ForwardedRequest, TunnelTarget } from '../../../src/http/proxy/egress.ts'
 import { ForwardProxy, type ForwardProxyOptions } from '../../../src/http/proxy/forward-proxy.ts'
-import { createProxyMetrics, type ProxyOutcome } from '../../../src/http/proxy/proxy-metrics.ts'
+import { createProxyMetrics, type ProxyOutcome } from '../../../src/http/proxy/metrics.ts'
 
 /** The one registry whose blobs are cached, and what its blobs are. */
 export const REGISTRY = 'registry.test'

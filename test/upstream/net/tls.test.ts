@@ -6,7 +6,7 @@ import { errorCode } from '../../../src/core/index.ts'
 import { PUBLIC_TLS, RegistryOrigin, type TlsOptions } from '../../../src/upstream/index.ts'
 import { digestOf, startScriptedOrigin } from '../../support/scripted-origin.ts'
 import { createTestCa, type TestCa, type TestCertificate } from '../../support/test-ca.ts'
-import { DEFAULTS, keyOf, openRig, readRange, testDeps, type RegistryRig } from '../rig.ts'
+import { DEFAULTS, openRig, readRange, testDeps, type RegistryRig } from '../rig.ts'
 
 const BYTES = Buffer.from('behind TLS')
 const DIGEST = digestOf(BYTES)
