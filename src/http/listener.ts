@@ -45,7 +45,8 @@ export class Listener {
   /** Rejects with the system's error (EADDRINUSE, EACCES ...). A dead socket file is replaced; a live one is EADDRINUSE. */
   static async open(handler: RequestListener, options: ListenerOptions): Promise<Listener> {
     const { address, mode = SOCKET_MODE, onConnect } = options
-    const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS, noDelay: true }, handler)
+    // Whoever uploads through the forward proxy may take longer than Node's five minutes.
+    const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS, noDelay: true, requestTimeout: 0 }, handler)
     // Without a listener for it, Node would cut such a connection without a word.
     server.on('connect', onConnect ?? refuseTunnel)
     const listener = new Listener(server, address)

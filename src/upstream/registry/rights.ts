@@ -51,13 +51,21 @@ export class OwnRights implements Rights {
 
 /**
  * The registry's rights in the hands of a mirror that does not answer challenges itself (auth_through = false): what the registry has
- * granted is shown to it, its refusals are final, and before the registry has granted anything it is not asked at all.
+ * granted is shown to it, its refusals are final, and before the registry has granted anything it is not asked at all. The node's own
+ * login is the registry's alone.
  */
 export function lendRights(owner: OwnRights): Rights {
   return {
     initial: async (repository, options) => {
-      if (owner.isAllowed(repository)) return owner.initial(repository, options)
-      throw new ShoalError('ERR_UPSTREAM_AUTH', 'the registry itself has granted nothing for this repository yet')
+      const grant = owner.isAllowed(repository) ? await owner.initial(repository, options) : undefined
+      if (grant === undefined)
+        throw new ShoalError('ERR_UPSTREAM_AUTH', 'the registry itself has granted nothing for this repository yet')
+      if (grant.login !== undefined)
+        throw new ShoalError(
+          'ERR_UPSTREAM_AUTH',
+          'the registry takes a login instead of a token, which is for nobody else',
+        )
+      return grant
     },
     answer: () => Promise.resolve(undefined),
     isRefused: repository => owner.isRefused(repository),

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { describeError, ShoalError, type BlobSource, type Digest, type Logger, type Origin } from '../../core/index.ts'
-import { openKeychain, type Keychain } from '../auth/index.ts'
+import { openKeychain, type OpenKeychain } from '../auth/index.ts'
 import { hostsSignature } from '../hosts/index.ts'
 import type { OriginTableOptions, UpstreamDeps } from '../options.ts'
 import type { EgressTarget, Entry, EntryPlan, RegistryState } from './entry.ts'
@@ -20,7 +20,7 @@ interface Kept {
 }
 
 interface Keys {
-  readonly keychain: Keychain
+  readonly keychain: OpenKeychain
   /** What it was opened with. */
   readonly options: string
 }
@@ -44,7 +44,10 @@ export class OriginTable implements AsyncDisposable {
   private constructor(deps: UpstreamDeps) {
     this.#deps = deps
     this.#log = deps.log
-    this.#others = new LRUCache({ max: MAX_OTHERS, dispose: ({ entry }) => this.#retire(entry) })
+    this.#others = new LRUCache({
+      max: MAX_OTHERS,
+      dispose: ({ entry }) => this.#retire(entry.close, entry.origin.name),
+    })
   }
 
   /** Throws ERR_CONFIG_INVALID. Asks nothing of the network. */
@@ -115,6 +118,7 @@ export class OriginTable implements AsyncDisposable {
     this.#others.clear()
     await Promise.all([...this.#named.values()].map(({ entry }) => entry.close()))
     await Promise.all(this.#retired)
+    await this.#keys?.keychain.close()
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -141,20 +145,25 @@ export class OriginTable implements AsyncDisposable {
     this.#checkOpen()
     const hosts = await this.#signature(options)
     const keys = await this.#openKeys(options)
-    const plan = await planTable({ ...this.#deps, keychain: keys.keychain, keychainId: keys.options }, options)
     const made: Entry[] = []
     const next = new Map<string, Kept>()
+    let plan: TablePlan
     try {
+      plan = await planTable({ ...this.#deps, keychain: keys.keychain, keychainId: keys.options }, options)
       for (const [name, wanted] of plan.named) next.set(name, await this.#keepOrMake(name, wanted, made))
       this.#checkOpen()
     } catch (error: unknown) {
       await Promise.all(made.map(entry => entry.close()))
+      if (keys !== this.#keys) await keys.keychain.close()
       throw error
     }
-    for (const [name, kept] of this.#named) if (next.get(name) !== kept) this.#retire(kept.entry)
+    for (const [name, kept] of this.#named)
+      if (next.get(name) !== kept) this.#retire(kept.entry.close, kept.entry.origin.name)
     this.#named = next
     this.#plan = plan
     this.#options = options
+    if (this.#keys !== undefined && this.#keys !== keys)
+      this.#retire(this.#keys.keychain.close.bind(this.#keys.keychain), 'keychain')
     this.#keys = keys
     this.#hosts = hosts
     for (const [name, { fingerprint }] of this.#others.entries()) {
@@ -201,12 +210,12 @@ export class OriginTable implements AsyncDisposable {
     }
   }
 
-  #retire(entry: Entry): void {
-    const retired = this.#closeLater(entry).finally(() => this.#retired.delete(retired))
+  #retire(close: () => Promise<void>, name: string): void {
+    const retired = this.#closeLater(close, name).finally(() => this.#retired.delete(retired))
     this.#retired.add(retired)
   }
 
-  async #closeLater({ close, origin }: Entry): Promise<void> {
+  async #closeLater(close: () => Promise<void>, name: string): Promise<void> {
     try {
       await this.#deps.clock.sleep(RETIRE_MS, { signal: this.#closing.signal })
     } catch {
@@ -215,7 +224,7 @@ export class OriginTable implements AsyncDisposable {
     try {
       await close()
     } catch (error: unknown) {
-      this.#log.warn({ origin: origin.name, cause: describeError(error) }, 'origin not closed cleanly')
+      this.#log.warn({ origin: name, cause: describeError(error) }, 'origin not closed cleanly')
     }
   }
 

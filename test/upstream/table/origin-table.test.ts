@@ -300,20 +300,23 @@ test('a mirror is asked before its registry, and its requests say which registry
   )
 })
 
-test('without auth_through a mirror is asked only with what the registry has granted', async () => {
-  await using mirror = await startScriptedOrigin({ blobs })
-  await using origin = await startScriptedOrigin({ blobs, auth: { kind: 'basic', users: { node: 'pass:word' } } })
+test('without auth_through a mirror is asked only with what the registry has granted, and never with the login', async () => {
   const login = { username: 'node', password: 'pass:word' }
-  const registry = { ...at(origin.url), ...login, mirrors: [{ ...mirrorAt(mirror.url), authThrough: false }] }
-  await using table = await OriginTable.open(testDeps(systemClock), optionsOf({ registries: { 'r.test': registry } }))
+  const users = { node: 'pass:word' }
   const key = { ...keyOf(DIGEST), registry: 'r.test' }
-  const [first, last] = table.sources('r.test')
-  assert.equal(await first!.stat(key), undefined)
-  assert.equal(mirror.requests.length, 0)
-  await last!.stat(key)
-  await first!.stat(key)
-  assert.equal(mirror.requests.length, 1)
-  assert.equal(mirror.requests[0]!.headers.authorization, basic('node', 'pass:word'))
+  for (const kind of ['none', 'token', 'basic'] as const) {
+    await using mirror = await startScriptedOrigin({ blobs })
+    await using origin = await startScriptedOrigin({ blobs, auth: kind === 'none' ? { kind } : { kind, users } })
+    const registry = { ...at(origin.url), ...login, mirrors: [{ ...mirrorAt(mirror.url), authThrough: false }] }
+    await using table = await OriginTable.open(testDeps(systemClock), optionsOf({ registries: { 'r.test': registry } }))
+    const [first, last] = table.sources('r.test')
+    assert.equal(await first!.stat(key), undefined)
+    assert.equal(mirror.requests.length, 0)
+    await last!.stat(key)
+    await first!.stat(key)
+    const seen = mirror.requests.map(({ headers }) => headers.authorization?.split(' ')[0] ?? 'none')
+    assert.deepEqual(seen, { none: ['none'], token: ['Bearer'], basic: [] }[kind], kind)
+  }
 })
 
 test('hosts.toml is read again when it changes; one that cannot be used leaves its host and the others as they were', async () => {
