@@ -1,7 +1,7 @@
 // Everything that has to hold before a commit: packages, build, lint, tests with coverage. The runner's own summary is printed last.
 import { spawn } from 'node:child_process'
 import path from 'node:path'
-import { build, ensureDebianPackages, ensurePackages, root, runTool, say } from './setup.mjs'
+import { build, ensureDebianPackages, ensureGoTool, ensurePackages, root, runTool, say } from './setup.mjs'
 
 /** The real servers and clients that the integration tests talk to. */
 const DEBIAN_PACKAGES = [
@@ -9,10 +9,19 @@ const DEBIAN_PACKAGES = [
   'containerd',
   'runc',
   'skopeo',
+  'podman',
+  'nginx-light',
   'apache2-utils',
   'openssl',
   'ca-certificates',
+  'curl',
+  'iproute2',
+  'fdisk',
+  'gdisk',
 ]
+
+/** Servers that Debian does not have: built with Go, where that is there. */
+const GO_TOOLS = { versitygw: 'github.com/versity/versitygw/cmd/versitygw@v1.8.0' }
 
 /** Per cent of src/ that the tests must reach. */
 const COVERAGE = { lines: 85, functions: 85, branches: 80 }
@@ -22,6 +31,7 @@ const failures = []
 try {
   await ensurePackages()
   await ensureDebianPackages(DEBIAN_PACKAGES)
+  for (const [name, module] of Object.entries(GO_TOOLS)) await ensureGoTool(name, module)
   await build({ clean: true })
   await lint('eslint', 'eslint/bin/eslint.js', ['.', '--max-warnings', '0'])
   await lint('prettier', 'prettier/bin/prettier.cjs', ['--check', '--log-level', 'warn', '.'])

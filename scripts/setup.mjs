@@ -102,6 +102,25 @@ export async function ensureDebianPackages(names) {
   if (!installed) throw new Error(`apt-get could not install ${missing.join(', ')}`)
 }
 
+/** Where commands go that are built here; the tests look there too. */
+const TOOLS = path.join(root, 'node_modules', '.cache', 'tools')
+
+/**
+ * Builds a command with Go, once. Without Go, or when that fails, a message says so, and the tests that want it are skipped.
+ * @param {string} name
+ * @param {string} module with its version
+ */
+export async function ensureGoTool(name, module) {
+  if (fs.existsSync(path.join(TOOLS, name))) return
+  if (spawnSync('go', ['version']).error !== undefined) {
+    say(`no Go: the tests that need ${name} are skipped`)
+    return
+  }
+  say(`building ${name}`)
+  const built = await run('go', ['install', module], { env: { ...process.env, GOBIN: TOOLS, GOFLAGS: '-mod=mod' } })
+  if (!built) say(`${name} could not be built: the tests that need it are skipped`)
+}
+
 /** @param {string} name */
 function isInstalled(name) {
   const { stdout } = spawnSync('dpkg-query', ['-W', '-f', '${db:Status-Status}', name], { encoding: 'utf8' })

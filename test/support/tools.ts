@@ -6,12 +6,16 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** Which Debian package a tool comes from, where the two names differ. */
+/** Where a tool comes from, where that is not a Debian package of its name. */
 const PACKAGES: Readonly<Record<string, string>> = {
   ctr: 'containerd',
   htpasswd: 'apache2-utils',
+  ip: 'iproute2',
   nginx: 'nginx-light',
   setpriv: 'util-linux',
+  sfdisk: 'fdisk',
+  sgdisk: 'gdisk',
+  versitygw: 'built with Go by npm run check',
 }
 
 /** Where the servers among the tools live; not in everybody's PATH. */
@@ -35,7 +39,8 @@ export function packageOf(tool: string): string {
 
 /** The absolute path of a command, or undefined when this machine has none. */
 export async function findTool(name: string): Promise<string | undefined> {
-  for (const directory of [...(process.env['PATH'] ?? '').split(':'), ...EXTRA_PATH]) {
+  const built = path.join(projectRoot, 'node_modules', '.cache', 'tools')
+  for (const directory of [...(process.env['PATH'] ?? '').split(':'), ...EXTRA_PATH, built]) {
     const file = path.join(directory, name)
     const usable = await fs.access(file, fs.constants.X_OK).then(
       () => true,
