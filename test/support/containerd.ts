@@ -78,20 +78,20 @@ export class Containerd implements AsyncDisposable {
   }
 }
 
-/** Writes `<directory>/<registry>/hosts.toml`: pulls of `registry` go to `mirror` and, when that cannot serve, to `server`. */
+/**
+ * Writes `<directory>/<registry>/hosts.toml`: pulls of `registry` go to `mirror`, or to several in their order, and, when none can serve, to
+ * `server`. `more`: further lines of every mirror.
+ */
 export async function writeHosts(
   directory: string,
-  hosts: { registry: string; server: string; mirror: string },
+  hosts: { registry: string; server: string; mirror: string | readonly string[]; more?: readonly string[] },
 ): Promise<void> {
   const folder = path.join(directory, hosts.registry)
   await fs.mkdir(folder, { recursive: true })
-  const lines = [
-    `server = "${hosts.server}"`,
-    '',
-    `[host."${hosts.mirror}"]`,
-    '  capabilities = ["pull", "resolve"]',
-    '',
-  ]
+  const lines = [`server = "${hosts.server}"`, '']
+  for (const mirror of [hosts.mirror].flat()) {
+    lines.push(`[host."${mirror}"]`, '  capabilities = ["pull", "resolve"]', ...(hosts.more ?? []), '')
+  }
   await fs.writeFile(path.join(folder, 'hosts.toml'), lines.join('\n'))
 }
 

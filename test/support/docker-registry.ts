@@ -3,6 +3,7 @@ import fs from 'node:fs/promises'
 import http from 'node:http'
 import path from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import { Agent, request as send } from 'undici'
 import { writeHtpasswd, type Credentials } from './htpasswd.ts'
 import { Child, freePort, temporaryDirectory, type TemporaryDirectory } from './processes.ts'
 import { copyImage } from './skopeo.ts'
@@ -12,6 +13,8 @@ export interface DockerRegistryOptions {
   readonly credentials?: Credentials
   /** PEM files. */
   readonly tls?: { readonly certificate: string; readonly key: string }
+  /** For requests(). */
+  readonly accessLog?: boolean
 }
 
 /** Debian's docker-registry over a temporary directory, on one port for as long as it is used, so that it can be stopped and come back. */
@@ -23,6 +26,7 @@ export class DockerRegistry implements AsyncDisposable {
   readonly #directory: TemporaryDirectory
   readonly #credentials: Credentials | undefined
   #child: Child | undefined
+  #marks = 0
 
   private constructor(directory: TemporaryDirectory, port: number, options: DockerRegistryOptions) {
     this.#directory = directory
@@ -77,6 +81,23 @@ export class DockerRegistry implements AsyncDisposable {
     if (status !== 201) throw new Error(`the registry answered ${String(status)} to the upload of ${blob.digest}`)
   }
 
+  /** What it has been asked since it was started last: `GET /v2/name/blobs/sha256:... 200`. Of one with an access log. */
+  async requests(): Promise<string[]> {
+    if (this.#child === undefined) throw new Error('the registry is stopped')
+    const mark = `mark=${(this.#marks += 1)}`
+    const dispatcher = new Agent({ connect: { rejectUnauthorized: false } })
+    const { body } = await send(`${this.url}/v2/?${mark}`, { dispatcher })
+    await body.dump()
+    await dispatcher.close()
+    // A line is written after its answer.
+    await this.#child.waitForLine(line => (line.includes(`${mark} `) ? true : undefined))
+    return this.#child.lines
+      .map(line => /"([A-Z]+ \S+) HTTP\/[0-9.]+" (\d+) /.exec(line))
+      .filter(match => match !== null)
+      .map(([, asked, status]) => `${asked} ${status}`)
+      .filter(line => !line.includes('/v2/?mark='))
+  }
+
   /** Ends the process; the images and the port stay. */
   async stop(): Promise<void> {
     await this.#child?.stop()
@@ -101,11 +122,11 @@ export class DockerRegistry implements AsyncDisposable {
   }
 
   async #configure(options: DockerRegistryOptions): Promise<void> {
-    const { credentials, tls } = options
+    const { accessLog = false, credentials, tls } = options
     if (credentials !== undefined) await writeHtpasswd(this.#file('htpasswd'), credentials)
     const config = {
       version: '0.1',
-      log: { level: 'error', accesslog: { disabled: true } },
+      log: { level: 'error', accesslog: { disabled: !accessLog } },
       storage: { filesystem: { rootdirectory: this.#file('data') }, cache: { blobdescriptor: 'inmemory' } },
       http: {
         addr: this.host,

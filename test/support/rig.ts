@@ -75,6 +75,7 @@ export class Rig implements AsyncDisposable {
     const sources: Sources = {
       origin: registry => (registry === REGISTRY ? origin : undefined),
       forBlob: key => (key.registry === REGISTRY ? [...(options.sources ?? []), origin] : []),
+      policy: () => 'auto',
     }
     const reader = scope.use(new BlobReader({ store, sources, log, clock, metrics }))
     const manifests = new ManifestReader(

@@ -1,4 +1,4 @@
-import { once } from 'node:events'
+import { once, setMaxListeners } from 'node:events'
 import http from 'node:http'
 import https from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
@@ -110,6 +110,8 @@ export class ScriptedOrigin implements AsyncDisposable {
 
   private constructor(options: ScriptedOriginOptions) {
     this.#options = options
+    // Every paced answer listens.
+    setMaxListeners(0, this.#closing.signal)
     this.blobs = new Map(
       [...(options.blobs ?? [])].map(([digest, blob]) => [digest, blob instanceof Uint8Array ? contentOf(blob) : blob]),
     )
