@@ -1,11 +1,13 @@
 import { createHmac, randomBytes } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import type { BlobKey, Clock, Visibility } from '../core/index.ts'
-import type { Places } from '../store/index.ts'
+import type { Place, Places } from '../store/index.ts'
+import { tokenExpiry } from './token-expiry.ts'
+import type { ReadPolicy, Sources } from './sources.ts'
 
 /** A proof of public or shared access is believed for this long. */
 const PROOF_MS = 60 * 60 * 1000
-/** A caller's credential that the origin accepted for a repository is believed for this long. */
+/** A caller's credential that the origin accepted for a repository is believed for this long, or until it says that it expires. */
 const VERDICT_MS = 5 * 60 * 1000
 /** When the origin cannot be asked, an expired proof is believed for this long before it is asked again. */
 const EXTENSION_MS = 30 * 1000
@@ -20,18 +22,20 @@ export type AccessAnswer = 'allowed' | 'expired' | 'unknown'
  */
 export class Access {
   readonly #places: Places
+  readonly #sources: Pick<Sources, 'policy'>
   readonly #clock: Clock
   readonly #secret = randomBytes(32)
   readonly #verdicts = new LRUCache<string, number>({ max: MAX_VERDICTS })
 
-  constructor(deps: { places: Places; clock: Clock }) {
+  constructor(deps: { places: Places; sources: Pick<Sources, 'policy'>; clock: Clock }) {
     this.#places = deps.places
+    this.#sources = deps.sources
     this.#clock = deps.clock
   }
 
   check(key: BlobKey, authorization: string | undefined): AccessAnswer {
     const place = this.#places.where(key.registry, key.repository, key.digest)
-    if (place === undefined) return 'unknown'
+    if (place === undefined || !isBelieved(place, this.#sources.policy(key.registry))) return 'unknown'
     const now = this.#clock.now()
     if (place.visibility !== 'private') return place.until > now ? 'allowed' : 'expired'
     if (authorization === undefined) return 'unknown'
@@ -44,7 +48,8 @@ export class Access {
     const now = this.#clock.now()
     this.#places.put(key.registry, key.repository, key.digest, { visibility, until: now + PROOF_MS })
     if (visibility === 'private' && authorization !== undefined) {
-      this.#verdicts.set(this.#verdictKey(key, authorization), now + VERDICT_MS)
+      const until = Math.min(now + VERDICT_MS, tokenExpiry(authorization) ?? Infinity)
+      this.#verdicts.set(this.#verdictKey(key, authorization), until)
     }
   }
 
@@ -76,4 +81,10 @@ export class Access {
       .update(`${key.registry}\0${key.repository}\0${authorization}`)
       .digest('base64')
   }
+}
+
+/** Proofs outlive the process and the configuration that they were made under; one that today's would not have made counts for nothing. */
+function isBelieved({ visibility }: Place, policy: ReadPolicy | undefined): boolean {
+  if (policy === 'shared') return visibility !== 'private'
+  return policy === 'auto' || policy === visibility
 }

@@ -258,7 +258,7 @@ export class BlobFill {
       if (!this.#isBlocked(demand) && (this.#careful || this.#busy() >= parallelism.connections)) return
       if (this.#segments.size >= MAX_SEGMENTS) return
       const run = planSegment(demand, this.#maxBlocks(demand), this.#state)
-      if (run === undefined) return
+      if (run === undefined || !this.#takesTurn(demand)) return
       this.#start(new Segment(run, this.blob.size, demand), demand)
       if (demand.urgency === 'prefetch') return
     }
@@ -269,7 +269,7 @@ export class BlobFill {
     if (this.#segments.size > 0 || demand.failure !== undefined || !this.#isBlocked(demand)) return
     const { size } = this.blob
     const run = planSegment({ position: 0, end: size, window: size }, Infinity, this.#state)
-    if (run !== undefined) this.#start(new Segment(run, size, demand), demand)
+    if (run !== undefined && this.#takesTurn(demand)) this.#start(new Segment(run, size, demand), demand)
   }
 
   #readsWhole(key: BlobKey): boolean {
@@ -286,7 +286,7 @@ export class BlobFill {
       this.#endIfIdle()
     } else if (this.#busy() < this.#deps.parallelism.connections && !this.#standsBack(demand)) {
       const run = planSegment(demand, this.#maxBlocks(demand), this.#state)
-      if (run !== undefined) this.#start(new Segment(run, this.blob.size, demand), demand)
+      if (run !== undefined && this.#takesTurn(demand)) this.#start(new Segment(run, this.blob.size, demand), demand)
     }
   }
 
@@ -306,6 +306,14 @@ export class BlobFill {
     if (precedence.isFree(now) || now - demand.progressAt >= STARVED_MS) return false
     this.#pumpLater()
     return true
+  }
+
+  /** A fetch that is not urgent has its turn, among those of all blobs of the registry. To be followed by #start(). */
+  #takesTurn(demand: Demand): boolean {
+    const { clock, precedence } = this.#deps
+    if (demand.urgency === 'demand' || precedence.begin(demand, clock.now())) return true
+    this.#pumpLater()
+    return false
   }
 
   #pumpLater(): void {
@@ -362,6 +370,7 @@ export class BlobFill {
     } finally {
       reservation?.[Symbol.dispose]()
       demand.progressAt = this.#deps.clock.now()
+      if (demand.urgency === 'prefetch') this.#deps.precedence.end()
       this.#segments.delete(segment)
       this.#pump()
       this.#changed.beat()

@@ -31,6 +31,8 @@ import { firstAnswer, isUnreachable, originOrThrow, type Sources } from './sourc
 
 /** Blobs whose readers' sequences are remembered. */
 const MAX_TRACKED_BLOBS = 1000
+/** Registries whose speed is remembered: `*` stands for any number of names. */
+const MAX_TRACKED_REGISTRIES = 1000
 /** A blob that did not match its digest is proven before its next bytes leave, for this long. */
 const SUSPECT_MS = 60 * 60 * 1000
 
@@ -90,7 +92,7 @@ export class BlobReader implements AsyncDisposable {
   /** Also those whose blob has been replaced, as long as somebody reads from them. */
   readonly #live = new Set<BlobFill>()
   readonly #stats = new SingleFlight<BlobStat | undefined>()
-  readonly #traffic = new Map<string, Traffic>()
+  readonly #traffic = new LRUCache<string, Traffic>({ max: MAX_TRACKED_REGISTRIES })
   readonly #readAhead = new LRUCache<Digest, ReadAhead>({ max: MAX_TRACKED_BLOBS })
   readonly #suspects = new LRUCache<Digest, true>({ max: MAX_TRACKED_BLOBS, ttl: SUSPECT_MS })
   readonly #stopListening: () => void
@@ -100,7 +102,7 @@ export class BlobReader implements AsyncDisposable {
     this.#deps = deps
     this.#log = deps.log
     this.#metrics = createBlobMetrics(deps.metrics)
-    this.access = new Access({ places: deps.store.places, clock: deps.clock })
+    this.access = new Access({ places: deps.store.places, sources: deps.sources, clock: deps.clock })
     this.#stopListening = deps.store.onQuarantine(({ digest, sources }) => this.#distrust(digest, sources))
   }
 
@@ -229,7 +231,9 @@ export class BlobReader implements AsyncDisposable {
         source => this.#askSource(source, key, options, signal),
         (source, error) => {
           signal.throwIfAborted()
-          this.#log.warn(
+          // A challenge is how every caller of a private registry begins.
+          const level = errorCode(error) === 'ERR_UPSTREAM_AUTH' ? 'debug' : 'warn'
+          this.#log[level](
             { digest: key.digest, source: source.name, err: error },
             'source could not be asked for the size',
           )
@@ -252,11 +256,17 @@ export class BlobReader implements AsyncDisposable {
     const { authorization } = options
     const opening = await this.#openSource(source, key, options, signal)
     if (opening === undefined) return undefined
-    this.#assertOpen()
-    const blob = this.#ensure(key.digest, opening.info)
-    this.access.allow(key, opening.info.visibility ?? 'shared', authorization)
-    if (opening.body !== undefined) this.#fillOf(key, blob).adopt({ key, authorization, ...opening })
-    return infoOf(blob, opening.body !== undefined)
+    try {
+      this.#assertOpen()
+      const blob = this.#ensure(key.digest, opening.info)
+      this.access.allow(key, opening.info.visibility ?? 'shared', authorization)
+      if (opening.body !== undefined) this.#fillOf(key, blob).adopt({ key, authorization, ...opening })
+      return infoOf(blob, opening.body !== undefined)
+    } catch (error: unknown) {
+      // Nobody is going to read what has begun to come, and it would keep its connection.
+      if (opening.body !== undefined) opening.abort.abort(error)
+      throw error
+    }
   }
 
   /** The size; and, of a blob that nothing is known of, the first bytes in the same request where the source can do that. */

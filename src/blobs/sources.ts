@@ -1,4 +1,15 @@
-import { ShoalError, asError, errorCode, type BlobKey, type BlobSource, type Origin } from '../core/index.ts'
+import {
+  ShoalError,
+  asError,
+  errorCode,
+  type BlobKey,
+  type BlobSource,
+  type Origin,
+  type Visibility,
+} from '../core/index.ts'
+
+/** What the operator says of who may read from a registry. `auto`: nothing, whatever is proven counts. */
+export type ReadPolicy = Visibility | 'auto'
 
 /** Where the reader may get things: handed in by the composition root, so that blobs/ knows neither registries nor peers. */
 export interface Sources {
@@ -10,6 +21,8 @@ export interface Sources {
   forBlob(key: BlobKey): readonly BlobSource[]
   /** For manifests and listings. Undefined: the registry is not in the table. */
   origin(registry: string): Origin | undefined
+  /** Undefined: the registry is not in the table. */
+  policy(registry: string): ReadPolicy | undefined
 }
 
 export function originOrThrow(sources: Sources, registry: string): Origin {

@@ -9,7 +9,9 @@ import { handleListing } from './listing-route.ts'
 import { handleManifest } from './manifest-route.ts'
 import { statusOf, type HttpMetrics } from './metrics.ts'
 import type { PingAnswer } from './pings.ts'
+import { hasPassed } from './proxy/headers.ts'
 import {
+  LOOP,
   METHOD_NOT_ALLOWED,
   NOT_A_PROXY,
   NOT_A_ROUTE,
@@ -51,6 +53,8 @@ export interface MirrorOptions {
   /** Those with a socket are served by handlerFor(). */
   readonly blobs: readonly BlobEndpoint[]
   readonly accessLog: boolean
+  /** What requests to origins say as `Via`: one that arrives with it is refused, or it would wait for its own answer. */
+  readonly via?: string | undefined
 }
 
 /** What a URL meant, and what besides it the request said that decided so. */
@@ -159,7 +163,7 @@ export class Mirror {
       this.#account(request, response, route, began)
     })
     try {
-      const step = find()
+      const step = this.#isOurs(request) ? refusing(response, LOOP, route) : find()
       route = step.route
       if (request.method !== 'GET' && request.method !== 'HEAD') sendError(response, METHOD_NOT_ALLOWED)
       else step.answer(signal)?.catch((error: unknown) => answerFailure(response, error, { signal, log }))
@@ -237,6 +241,11 @@ export class Mirror {
     return (
       said === undefined || (said.header === registryHeader(request) && said.host === this.#hostThatMatters(request))
     )
+  }
+
+  #isOurs(request: IncomingMessage): boolean {
+    const { via } = this.#options
+    return via !== undefined && hasPassed(request, via)
   }
 
   #hostThatMatters(request: IncomingMessage): string | undefined {

@@ -100,6 +100,14 @@ export const METHOD_NOT_ALLOWED: ErrorAnswer = {
   headers: { Allow: 'GET, HEAD', Connection: 'close' },
 }
 
+/** Containerd's configuration may name this daemon as the mirror of a registry, and this daemon may read that too. */
+export const LOOP: ErrorAnswer = {
+  status: 508,
+  code: 'UNSUPPORTED',
+  message: 'this request comes from this daemon itself: it is configured as its own mirror or registry',
+  headers: {},
+}
+
 export const NOT_A_ROUTE: ErrorAnswer = {
   status: 404,
   code: 'UNSUPPORTED',

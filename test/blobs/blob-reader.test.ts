@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { describe, test } from 'node:test'
-import { BLOCK_BYTES, CHUNK_BYTES, ShoalError, systemClock, type Digest } from '../../src/core/index.ts'
+import { BLOCK_BYTES, CHUNK_BYTES, MAX_BLOB_BYTES, ShoalError, systemClock, type Digest } from '../../src/core/index.ts'
 import { FakeOrigin, digestOf } from '../support/fake-origin.ts'
 import { Rig } from '../support/rig.ts'
 import { until } from '../support/until.ts'
@@ -235,6 +235,22 @@ describe('BlobReader', () => {
     await until(async () => (await rig.metric('shoal_fills')) === 0)
     held.open()
     assert.ok((await rig.read(digest, 0, content.length)).equals(content))
+  })
+
+  test('first bytes of a blob that cannot be are cut off at once', async () => {
+    await using rig = await Rig.open()
+    const signals: (AbortSignal | undefined)[] = []
+    rig.origin.begin = async (key, range, options) => {
+      signals.push(options?.signal)
+      const begun = await rig.origin.beginHere(key, range, options)
+      return begun === undefined ? undefined : { ...begun, info: { size: MAX_BLOB_BYTES + 1 } }
+    }
+    const digest = rig.origin.add(randomBytes(MIB))
+    await assert.rejects(rig.read(digest, 0, MIB), { code: 'ERR_LIMIT_EXCEEDED' })
+    assert.deepEqual(
+      signals.map(signal => signal?.aborted),
+      [true],
+    )
   })
 
   test('first bytes that break off are followed by the rest from the next byte on', async () => {

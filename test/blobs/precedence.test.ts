@@ -26,6 +26,21 @@ describe('Precedence', () => {
   })
 })
 
+test('what is not urgent begins eight at a time, in turn, and who does not ask again loses its place', () => {
+  const precedence = new Precedence()
+  const [first, second, third] = [{}, {}, {}]
+  for (let count = 0; count < 8; count += 1) assert.ok(precedence.begin({}, 1000))
+  for (const who of [first, second, third]) assert.ok(!precedence.begin(who, 1000))
+  precedence.end()
+  assert.ok(!precedence.begin(second, 1100))
+  assert.ok(precedence.begin(first, 1100))
+  // It has had its turn: now it is behind the others.
+  precedence.end()
+  assert.ok(!precedence.begin(first, 1200))
+  assert.ok(!precedence.begin(third, 1600))
+  assert.ok(precedence.begin(third, 1700))
+})
+
 /** A rig whose clock stands still until it is told otherwise, and with a reader that waits for its first byte until released. */
 async function openWaiting() {
   const time = { now: 1_000_000, looks: 0 }
@@ -155,6 +170,33 @@ describe('low urgency', () => {
     await until(async () => (await rig.metric('shoal_fills')) === 0)
     assert.equal(rig.origin.sentBytes.get(digest), size)
     assert.equal(most, 1)
+  })
+
+  test('any number of prefetches leave connections for who comes', async () => {
+    await using rig = await Rig.open()
+    const blobs = Array.from({ length: 40 }, () => randomBytes(MIB)).map(bytes => ({
+      bytes,
+      digest: rig.origin.add(bytes),
+    }))
+    const content = randomBytes(MIB)
+    const urgent = rig.origin.add(content)
+    let release: () => void = () => undefined
+    const released = new Promise<void>(resolve => (release = resolve))
+    const open = rig.origin.open.bind(rig.origin)
+    let [underWay, most] = [0, 0]
+    rig.origin.open = async (key, range, options) => {
+      underWay += 1
+      most = Math.max(most, underWay)
+      if (key.digest !== urgent) await released
+      underWay -= 1
+      return open(key, range, options)
+    }
+    for (const { bytes, digest } of blobs) await rig.reader.prefetch(rig.key(digest), [{ start: 0, end: bytes.length }])
+    assert.ok((await rig.read(urgent, 0, content.length)).equals(content))
+    release()
+    await until(() => blobs.every(({ digest }) => rig.store.find(digest)?.state === 'complete'))
+    assert.ok(most <= 9, `${most} requests at one time`)
+    await until(async () => (await rig.metric('shoal_fills')) === 0)
   })
 
   test('a prefetch that is done holds nothing', async () => {

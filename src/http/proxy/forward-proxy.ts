@@ -48,10 +48,13 @@ export interface ForwardProxyDeps {
   readonly log: Logger
 }
 
-export interface ForwardProxyOptions {
+export interface ProxyLogin {
   /** Without a user name nobody is asked for one. */
   readonly username?: string
   readonly password?: string
+}
+
+export interface ForwardProxyOptions extends ProxyLogin {
   /** Hosts whose tunnels are opened: `name`, `*.suffix` or `*`, each with `:port` or for every port. */
   readonly intercept: readonly string[]
   readonly rules: readonly ProxyRule[]
@@ -65,13 +68,13 @@ export interface ForwardProxyOptions {
  */
 export class ForwardProxy {
   readonly #deps: ForwardProxyDeps
-  readonly #gate: Gate
   readonly #intercepted: readonly string[]
   readonly #interceptor: Interceptor | undefined
   readonly #maxTunnels: number
   /** This process in the Via headers of what it passes on. */
   readonly #via = `1.1 shoal-${randomBytes(8).toString('hex')}`
   readonly #tunnels = new Set<Duplex>()
+  #gate: Gate
   #rules: readonly CompiledRule[]
   #isClosed = false
 
@@ -102,6 +105,11 @@ export class ForwardProxy {
   /** For requests from now on. Throws ERR_CONFIG_INVALID, and keeps the old ones, when a rule cannot be used. */
   setRules(rules: readonly ProxyRule[]): void {
     this.#rules = compileRules(rules)
+  }
+
+  /** For requests and tunnels from now on. */
+  setLogin(login: ProxyLogin): void {
+    this.#gate = basicGate(login)
   }
 
   /** A request in absolute-form. Never throws and never rejects: every failure becomes an answer, or a destroyed connection. */

@@ -5,6 +5,9 @@ import { ShoalError } from '../../core/index.ts'
 import type { Egress, ForwardedAnswer, Permission } from './egress.ts'
 import { downstreamHeaders, hasBody, upstreamHeaders } from './headers.ts'
 
+/** Answers that end with their head, whatever length it tells (RFC 9112, 6.3). */
+const BODILESS: ReadonlySet<number> = new Set([204, 304])
+
 /**
  * Passes a request on as it is, and the answer back, both streaming. Rejects before anything was sent with the egress's errors or
  * ERR_UPSTREAM_BODY, afterwards with the failure of the body; the response is then destroyed.
@@ -26,7 +29,11 @@ export async function forward(
     signal,
   })
   sendHead(response, answer, via)
-  await pipeline(answer.body, response)
+  if (BODILESS.has(answer.status)) {
+    // The length that a 304 tells is that of another answer: the egress may miss the bytes.
+    answer.body.on('error', () => undefined).resume()
+    response.end()
+  } else await pipeline(answer.body, response)
 }
 
 /** Whoever gives up on this body leaves the client's connection alone: it still has an answer to carry. */

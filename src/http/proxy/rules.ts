@@ -2,6 +2,9 @@ import { ShoalError } from '../../core/index.ts'
 import { parseDestination } from './destination.ts'
 import type { Permission } from './egress.ts'
 
+/** What stands in a path as it is (RFC 3986, 3.3), the slash included: servers differ on whether an escaped one parts segments. */
+const PATH_CHARACTER = /[\w./~:@!$&'()*+,;=-]/
+
 export type RuleAction = 'cache' | 'direct' | 'redirect' | 'deny'
 
 /** What the operator says of some URLs. The first rule that matches decides. */
@@ -44,9 +47,17 @@ export interface Verdict extends Permission {
   readonly url: URL
 }
 
-/** What rules are matched against. */
-export function matchedText(url: URL): string {
-  return `${url.protocol}//${url.host}${url.pathname}`
+/** What rules are matched against. Escapes that need not be there are another way to write the same path, and none around a rule. */
+export function matchedText({ host, pathname, protocol }: URL): string {
+  return `${protocol}//${host}${pathname.includes('%') ? plainPath(pathname) : pathname}`
+}
+
+function plainPath(pathname: string): string {
+  const plain = pathname.replace(/%[2-7][0-9a-f]/gi, escape => {
+    const character = String.fromCharCode(Number.parseInt(escape.slice(1), 16))
+    return PATH_CHARACTER.test(character) ? character : escape
+  })
+  return new URL(`http://host${plain}`).pathname
 }
 
 /**

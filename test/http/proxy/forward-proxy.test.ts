@@ -9,8 +9,20 @@ import { describe, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { ProxyAgent, request as undiciRequest } from 'undici'
 import { silentLogger, type Logger } from '../../../src/core/index.ts'
+import { TableEgress } from '../../../src/upstream/index.ts'
 import { until } from '../../support/until.ts'
-import { BLOB_PATH, DIGEST, REGISTRY, bytes, echoed, exchange, openProxy, text, upstreamError } from './proxy-rig.ts'
+import {
+  BLOB_PATH,
+  DIGEST,
+  REGISTRY,
+  bytes,
+  echoed,
+  exchange,
+  listen,
+  openProxy,
+  text,
+  upstreamError,
+} from './proxy-rig.ts'
 
 const MIB = 1024 * 1024
 /** More than the kernel and the streams between two ends hold. */
@@ -290,6 +302,23 @@ describe('forwarding', () => {
     assert.match(answers, /Content-Length: 12345\r\n/)
   })
 
+  test('a 304 that tells the length of what it stands for is passed on, through the real way out too', async () => {
+    const head = 'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\nContent-Length: 500\r\n'
+    const origin = await listen(net.createServer(socket => socket.once('data', () => socket.write(`${head}\r\n`))))
+    const egress = new TableEgress(
+      { table: { target: () => undefined, targetAt: () => undefined, names: () => [] }, log: silentLogger },
+      { connectTimeoutMs: 5000, idleTimeoutMs: 5000, allowAny: false, allowPrivate: [] },
+    )
+    await using rig = await openProxy()
+    rig.egress.answer = asked =>
+      egress.forward({ ...asked, url: new URL(`http://127.0.0.1:${origin.port}/`), trusted: true })
+    const answer = await exchange(rig.port, 'GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n')
+    assert.ok(answer.startsWith(head), answer)
+    assert.ok(answer.endsWith('\r\n\r\n'))
+    await origin.close()
+    await egress.close()
+  })
+
   test('an early answer to an upload is passed on', async () => {
     await using rig = await openProxy({
       upstream: (_request, response) => response.writeHead(401, { 'WWW-Authenticate': 'Basic realm="r"' }).end('no'),
@@ -499,6 +528,18 @@ describe('proxy authentication', () => {
     assert.doesNotMatch(answer.body, /proxy-authorization/i)
     assert.equal((await rig.fetch(BLOB, { headers: AUTH })).status, 200)
     assert.equal(await rig.count('unauthorised'), 6)
+  })
+
+  test('another password counts from the next request on', async () => {
+    await using rig = await openProxy({ username: 'user', password: 'old' })
+    const status = async (password: string) => {
+      const login = Buffer.from(`user:${password}`).toString('base64')
+      return (await rig.fetch('http://a.test/', { headers: ['Proxy-Authorization', `Basic ${login}`] })).status
+    }
+    assert.equal(await status('old'), 200)
+    rig.proxy.setLogin({ username: 'user', password: 'new' })
+    assert.equal(await status('old'), 407)
+    assert.equal(await status('new'), 200)
   })
 
   test('the connection goes on where no body is in the way', async () => {

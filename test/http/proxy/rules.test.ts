@@ -28,6 +28,22 @@ test('the first rule that matches decides', () => {
   assert.equal(verdictOf(rules, 'http://b.example/').action, 'cache')
 })
 
+test('a path written otherwise is the same path', () => {
+  const rules = [rule('^http://a\\.test/v2/secret/', 'deny')]
+  for (const path of [
+    '/v2/secret/x',
+    '/v2/s%65cret/x',
+    '/v2%2Fsecret/x',
+    '/v2/other/..%2fsecret/x',
+    '/%76%32/secret/x',
+  ])
+    assert.equal(verdictOf(rules, `http://a.test${path}`).action, 'deny', path)
+  for (const path of ['/v2/secrets/x', '/v2/secret%3Fx/', '/v2/s%2565cret/x', '/v2/s%c3%a9cret/x', '/v2/%zz/x'])
+    assert.equal(verdictOf(rules, `http://a.test${path}`).action, 'none', path)
+  const other = verdictOf([rule('b', 'redirect', { redirect: 'b.test' })], 'http://a.test/%62%2Fx')
+  assert.equal(other.url, 'http://b.test/%62%2Fx')
+})
+
 test('only a rule that sends a request somewhere opens hosts outside the tables', () => {
   const allowed = (action: RuleAction) =>
     verdictOf([rule('.', action, { redirect: 'b.test' })], 'http://a.test/').allowed
