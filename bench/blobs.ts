@@ -22,6 +22,10 @@ export interface BenchBlobs {
 
 /** Where the blobs are in every server: the repository's name. */
 export const REPOSITORY = 'bench/blobs'
+/** What Shoal calls the registry. */
+export const REGISTRY = 'bench.test'
+/** Below it a blob is served to nydusd's http-proxy backend. */
+export const PREFIX = '/prefix'
 
 /** Files of random bytes: one of 256 MiB, four of 16 MiB and one of 4 KiB. */
 export async function makeBlobs(directory: string): Promise<BenchBlobs> {
@@ -32,9 +36,17 @@ export async function makeBlobs(directory: string): Promise<BenchBlobs> {
   return { large, small, tiny, all: [large, ...small, tiny] }
 }
 
+/** Where the blobs are in the registry API. */
+export const BLOBS_PATH = `/v2/${REPOSITORY}/blobs`
+
 /** The path of a blob in the registry API. */
 export function blobPath(blob: BenchBlob): string {
-  return `/v2/${REPOSITORY}/blobs/${blob.digest}`
+  return `${BLOBS_PATH}/${blob.digest}`
+}
+
+/** Its path for nydusd's http-proxy backend. */
+export function prefixedPath(blob: BenchBlob): string {
+  return `${PREFIX}/${blob.digest.replace('sha256:', '')}`
 }
 
 async function makeBlob(directory: string, size: number): Promise<BenchBlob> {

@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { Child } from '../test/support/processes.ts'
-import { blobPath, type BenchBlobs } from './blobs.ts'
+import { blobPath, type BenchBlob, type BenchBlobs } from './blobs.ts'
 import { startMirror } from './shoal.ts'
 import { headerOf, timedGet } from './timed-get.ts'
 
@@ -22,7 +22,7 @@ export interface ColdOptions {
 const DISTANT_ORIGIN = fileURLToPath(new URL('distant-origin.js', import.meta.url))
 
 /** What a registry on another continent gives. */
-export const DISTANT = { name: 'distant', delayMs: 20, bytesPerSecond: 40e6 }
+export const DISTANT: Distance = { name: 'distant', delayMs: 20, bytesPerSecond: 40e6 }
 
 /**
  * The large blob, directly from the origin and through a Shoal that has just started with an empty state, in turns. Before the clock starts
@@ -59,20 +59,36 @@ export async function measureCold(
   }
 }
 
+export interface Distance {
+  readonly name: string
+  readonly delayMs: number
+  /** On each connection. */
+  readonly bytesPerSecond: number
+}
+
 export interface DistantOrigin extends AsyncDisposable {
   readonly name: string
   readonly url: string
+  /** SIGKILL ends it, SIGSTOP makes it hang. Disposal ends it either way. */
+  kill(signal: 'SIGKILL' | 'SIGSTOP'): void
 }
 
-/** The throttling origin, in its own process. */
-export async function startDistantOrigin(blobs: BenchBlobs): Promise<DistantOrigin> {
-  const files = blobs.all.map(blob => blob.file)
-  const args = [DISTANT_ORIGIN, String(DISTANT.delayMs), String(DISTANT.bytesPerSecond), ...files]
+/** A throttling origin, in its own process. */
+export async function startDistantOrigin(
+  blobs: readonly BenchBlob[],
+  { name, delayMs, bytesPerSecond }: Distance = DISTANT,
+): Promise<DistantOrigin> {
+  const args = [DISTANT_ORIGIN, String(delayMs), String(bytesPerSecond), ...blobs.map(blob => blob.file)]
   const child = await Child.start(process.execPath, args)
   const port = await child.waitForLine(line => /^listening (\d+)$/.exec(line)?.[1])
   return {
-    name: DISTANT.name,
+    name,
     url: `http://127.0.0.1:${port}`,
-    [Symbol.asyncDispose]: () => child[Symbol.asyncDispose](),
+    kill: signal => child.kill(signal),
+    [Symbol.asyncDispose]: async () => {
+      // One that hangs would not heed anything else.
+      child.kill('SIGKILL')
+      await child.stop()
+    },
   }
 }

@@ -6,15 +6,20 @@ import type { Socket } from 'node:net'
 import path from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
-import { formatContentRange, parseRangeHeader, resolveRange } from '../src/core/index.ts'
+import { formatContentRange, parseRangeHeader, resolveRange, type ByteRange } from '../src/core/index.ts'
 
 const PIECE_BYTES = 64 * 1024
+/** Read from a file at once. Not all of it: the kernel closes a killed process's connections only after having freed its memory. */
+const READ_BYTES = 1024 * 1024
 /** A connection that was late, as timers are, may catch up this much and no more. */
 const CATCH_UP_MS = 5
 
 const [delayMs, bytesPerSecond, ...files] = process.argv.slice(2)
-const contents = new Map<string, Buffer>()
-for (const file of files) contents.set(path.basename(file), await fs.readFile(file))
+const contents = new Map<string, { readonly handle: fs.FileHandle; readonly size: number }>()
+for (const file of files) {
+  const handle = await fs.open(file)
+  contents.set(path.basename(file), { handle, size: (await handle.stat()).size })
+}
 const bytesPerMs = Number(bytesPerSecond) / 1000
 /** When the last byte given to a connection will have left. */
 const busyUntil = new WeakMap<Socket, number>()
@@ -42,27 +47,36 @@ async function answer(request: http.IncomingMessage, response: http.ServerRespon
     return
   }
   const specs = parseRangeHeader(request.headers.range)
-  const range = specs?.[0] === undefined ? undefined : resolveRange(specs[0], content.length)
-  const sent = range ?? { start: 0, end: content.length }
+  const range = specs?.[0] === undefined ? undefined : resolveRange(specs[0], content.size)
+  const sent = range ?? { start: 0, end: content.size }
   response.writeHead(range === undefined ? 200 : 206, {
     'accept-ranges': 'bytes',
     'content-length': sent.end - sent.start,
     'content-type': 'application/octet-stream',
     'docker-content-digest': digest,
-    ...(range === undefined ? {} : { 'content-range': formatContentRange(range, content.length) }),
+    ...(range === undefined ? {} : { 'content-range': formatContentRange(range, content.size) }),
   })
   if (request.method === 'HEAD') response.end()
-  else await pipeline(paced(content.subarray(sent.start, sent.end), request.socket), response)
+  else await pipeline(paced(content.handle, sent, request.socket), response)
 }
 
 /** The bytes, each piece when a connection of that speed would have brought it. */
-async function* paced(bytes: Buffer, socket: Socket): AsyncGenerator<Uint8Array> {
-  for (let start = 0; start < bytes.length; start += PIECE_BYTES) {
-    const piece = bytes.subarray(start, start + PIECE_BYTES)
+async function* paced(handle: fs.FileHandle, range: ByteRange, socket: Socket): AsyncGenerator<Uint8Array> {
+  for await (const piece of piecesOf(handle, range)) {
     const now = performance.now()
     const leaves = Math.max(busyUntil.get(socket) ?? 0, now - CATCH_UP_MS) + piece.length / bytesPerMs
     busyUntil.set(socket, leaves)
     if (leaves - now >= 1) await delay(leaves - now)
     yield piece
+  }
+}
+
+async function* piecesOf(handle: fs.FileHandle, { start, end }: ByteRange): AsyncGenerator<Uint8Array> {
+  for (let offset = start; offset < end;) {
+    const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, end - offset))
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, offset)
+    if (bytesRead === 0) throw new Error('a file has become shorter')
+    for (let at = 0; at < bytesRead; at += PIECE_BYTES) yield buffer.subarray(at, Math.min(at + PIECE_BYTES, bytesRead))
+    offset += bytesRead
   }
 }

@@ -1,14 +1,19 @@
 import { parseArgs } from 'node:util'
 
-export type Part = 'warm' | 'cold' | 'idle'
+export type Part = 'warm' | 'cold' | 'idle' | 'postures' | 'failover'
 
-const PARTS: readonly Part[] = ['warm', 'cold', 'idle']
+const PARTS: readonly Part[] = ['warm', 'cold', 'idle', 'postures', 'failover']
 
-export const USAGE = `npm run bench:serve -- [--quick] [--only warm|cold|idle] [--rounds N] [--seconds N] [--output FILE]
+export const USAGE = `npm run bench:serve -- [--quick] [--only PART] [--rounds N] [--seconds N] [--output FILE]
 
   --quick        one short round of everything, to see that it works; the figures mean little
-  --only PART    one part (may be given more than once)
-  --rounds N     rounds of the warm part (3) and runs of each cold case (5)
+  --only PART    one part (may be given more than once):
+                   warm      ranges from the cache, through the registry API, beside nginx and docker-registry
+                   postures  the same as a forward proxy, beside squid, and below a prefix
+                   cold      a blob that nobody has asked for before, beside the origin itself
+                   failover  what a mirror that dies costs the requests under way there
+                   idle      memory of a daemon that nobody asks anything
+  --rounds N     rounds of the parts warm and postures (3), runs of each case of the parts cold and failover (5)
   --seconds N    how long wrk runs for one figure (4)
   --output FILE  where the report goes; default: docs/benchmarks.md after a full run, otherwise only to stdout`
 
@@ -16,6 +21,7 @@ export interface BenchOptions {
   readonly parts: ReadonlySet<Part>
   readonly warmRounds: number
   readonly coldRuns: number
+  readonly failoverRuns: number
   readonly seconds: number
   /** Undefined: stdout only. */
   readonly output: string | undefined
@@ -41,6 +47,7 @@ export function parseOptions(argv: readonly string[], defaultOutput: string): Be
     parts: new Set(only.length === 0 ? PARTS : only),
     warmRounds: parseCount(values.rounds) ?? (values.quick ? 1 : 3),
     coldRuns: parseCount(values.rounds) ?? (values.quick ? 1 : 5),
+    failoverRuns: parseCount(values.rounds) ?? (values.quick ? 1 : 5),
     seconds: parseCount(values.seconds) ?? (values.quick ? 1 : 4),
     output: values.output ?? (whole ? defaultOutput : undefined),
     command: ['npm run bench:serve', ...(argv.length === 0 ? [] : ['--', ...argv])].join(' '),

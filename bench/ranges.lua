@@ -1,5 +1,5 @@
 -- For wrk: random aligned ranges over several blobs, or whole blobs.
--- Arguments: bytes of a range (0: whole blobs), a seed, then path=size for every blob.
+-- Arguments: bytes of a range (0: whole blobs), a seed, then path=size or URL=size for every blob. A URL asks a forward proxy.
 -- The requests are made beforehand, so that choosing one costs next to nothing while wrk measures.
 
 local COUNT = 4096
@@ -17,6 +17,7 @@ function init(args)
   for i = 1, COUNT do
     local blob = blobs[math.random(#blobs)]
     local headers = {}
+    headers["Host"] = blob.path:match("^https?://([^/]+)")
     if length > 0 then
       local start = math.random(0, math.floor(blob.size / length) - 1) * length
       headers["Range"] = string.format("bytes=%.0f-%.0f", start, start + length - 1)

@@ -1,6 +1,8 @@
 import { DISTANT, type ColdResult, type ColdWay } from './cold.ts'
+import { FAILOVER_DISTANCE, READ_BYTES, READERS, type FailoverRun, type MirrorFate } from './failover.ts'
 import type { Machine } from './machine.ts'
-import { extremes, medianOf } from './statistics.ts'
+import type { SquidDescription } from './squid.ts'
+import { extremes, median, medianOf, percentile } from './statistics.ts'
 import type { WarmResult } from './warm.ts'
 
 export interface Results {
@@ -10,6 +12,9 @@ export interface Results {
   readonly missing: readonly string[]
   readonly warm: readonly WarmResult[]
   readonly cold: readonly ColdResult[]
+  readonly failover: readonly FailoverRun[]
+  /** Undefined: it took no part. */
+  readonly squid: SquidDescription | undefined
   readonly idleRssBytes: number | undefined
 }
 
@@ -22,6 +27,8 @@ interface Aim {
 
 /** docs/benchmarks.md. Parts without results are left out. */
 export function renderReport(results: Results): string {
+  const asMirror = results.warm.filter(({ posture }) => posture === 'mirror')
+  const inOtherPostures = results.warm.filter(({ posture }) => posture !== 'mirror')
   const sections = [
     '# Benchmarks',
     'Written by the command below; do not edit. Figures of different machines, or of different runs, do not compare: what counts are the ratios within one run.',
@@ -29,8 +36,12 @@ export function renderReport(results: Results): string {
     ...(results.missing.length === 0 ? [] : ['## Not measured', results.missing.map(line => `- ${line}`).join('\n')]),
     '## The aims',
     renderAims(aimsOf(results)),
-    ...(results.warm.length === 0 ? [] : ['## Warm', WARM_PROSE, ...renderWarm(results.warm)]),
+    ...(asMirror.length === 0 ? [] : ['## Warm', WARM_PROSE, ...renderWarm(asMirror)]),
+    ...(inOtherPostures.length === 0
+      ? []
+      : ['## Postures', POSTURES_PROSE, ...renderSquid(results.squid), ...renderWarm(inOtherPostures)]),
     ...(results.cold.length === 0 ? [] : ['## Cold', COLD_PROSE, renderCold(results.cold)]),
+    ...(results.failover.length === 0 ? [] : ['## Failover', FAILOVER_PROSE, renderFailover(results.failover)]),
     ...(results.idleRssBytes === undefined
       ? []
       : [
@@ -45,6 +56,14 @@ const WARM_PROSE = `Random aligned ranges over one blob of 256 MiB and four of 1
 the same machine. \`nginx\`: one worker, \`proxy_cache\` with slices of 1 MiB, \`sendfile\`, \`open_file_cache\`, in front of docker-registry.
 Medians over the rounds, in which the servers take turns; in parentheses the least and the most. "of nginx" is the throughput against nginx's.
 RSS and CPU time are those of the server (for nginx of all its processes); 1 GB is 10^9 bytes.`
+
+const POSTURES_PROSE = `The same ranges of the same blobs, asked for in other ways; servers, client and columns as under "Warm". As a forward proxy each server is asked for absolute
+URLs: Shoal for those of the registry's name, squid and nginx, which takes the path of any URL for its own, for those of docker-registry's address. \`http-proxy\` is
+what nydusd's backend of that name asks for: \`/<prefix>/<hex>\`, which nginx rewrites to the path of the blob.`
+
+const FAILOVER_PROSE = `${READERS} readers, each of ${READ_BYTES / 1024 ** 2} MiB of its own of one blob, none of which is in the cache, through a Shoal whose registry has one mirror. Both answer ${FAILOVER_DISTANCE.delayMs} ms late and
+send ${FAILOVER_DISTANCE.bytesPerSecond / 1e6} MB/s on each connection. When every reader has got its first byte, the mirror is killed (SIGKILL), is made to hang (SIGSTOP), or lives on. Once all have been
+served, ${READERS} more readers come: the rows "afterwards". "Added" is how much longer a read took than the same read of the same run with a mirror that lives on.`
 
 const COLD_PROSE = `One blob of 256 MiB over a new connection, directly from the origin and through a Shoal with an empty state, in turns; medians, in parentheses the
 least and the most. Shoal has just started and has been asked for one blob of 4 KiB and one of 16 MiB before, as a pull asks for the config and other
@@ -111,8 +130,9 @@ function aimsOf(results: Results): readonly Aim[] {
 
 function renderWarm(results: readonly WarmResult[]): string[] {
   return namesOf(results, result => result.workload).flatMap(workload => {
-    const rows = namesOf(results, result => result.server).map(server => {
-      const own = results.filter(result => result.workload === workload && result.server === server)
+    const ofWorkload = results.filter(result => result.workload === workload)
+    const rows = namesOf(ofWorkload, result => result.server).map(server => {
+      const own = ofWorkload.filter(result => result.server === server)
       return [
         server,
         spread(own, result => result.requestsPerSecond, 0),
@@ -137,6 +157,39 @@ function renderCold(results: readonly ColdResult[]): string {
     }),
   )
   return table(['origin', '', 'first byte ms', 'total ms'], rows)
+}
+
+function renderSquid(squid: SquidDescription | undefined): string[] {
+  if (squid === undefined) return []
+  return [`squid ${squid.version}, one process, with:`, ['```', ...squid.configuration, '```'].join('\n')]
+}
+
+function renderFailover(runs: readonly FailoverRun[]): string {
+  const phases = [
+    { name: 'in flight', of: (run: FailoverRun): readonly number[] => run.inFlightMs },
+    { name: 'afterwards', of: (run: FailoverRun): readonly number[] => run.afterwardsMs },
+  ]
+  const rows = phases.flatMap(({ name, of }) => {
+    const timesOf = (fate: MirrorFate): number[] => runs.filter(run => run.fate === fate).flatMap(of)
+    const alive = timesOf('alive')
+    return (['killed', 'hung'] as const).map(fate => {
+      const times = timesOf(fate)
+      const added = times.map((ms, index) => ms - (alive[index] ?? NaN))
+      return [
+        `${fate}, ${name}`,
+        String(times.length),
+        median(alive).toFixed(0),
+        median(times).toFixed(0),
+        ...[median(added), percentile(added, 0.99), Math.max(...added)].map(ms => ms.toFixed(0)),
+      ]
+    })
+  })
+  const head = ['', 'reads', 'ms without failure', 'ms', 'added ms, median', 'p99', 'most']
+  const moved = (['killed', 'hung'] as const).map(fate => {
+    const own = runs.filter(run => run.fate === fate)
+    return `${spread(own, run => run.failovers, 0)} when it was ${fate}`
+  })
+  return `${table(head, rows)}\n\nRequests under way at the mirror that went on at the registry, for each run: ${moved.join(', ')}.`
 }
 
 function firstByte(result: ColdResult): number {

@@ -11,12 +11,30 @@ export interface TimedAnswer {
   readonly head: string
 }
 
+export interface TimedGetOptions {
+  /** The request target, where it is not the path of the URL: an absolute URL asks a forward proxy. */
+  readonly target?: string
+  /** Offset of the first of `size` bytes. Default: the whole blob is asked for. */
+  readonly start?: number
+  /** Called with the first byte of the body. */
+  readonly onBody?: () => void
+}
+
 /**
- * One GET over a new connection, the body thrown away. Throws when the answer is not a 200 of exactly `size` bytes, and when nothing
- * comes for a minute.
+ * One GET over a new connection, the body thrown away. Throws when the answer is not a 200, or for a range a 206, of exactly `size` bytes,
+ * and when nothing comes for a minute.
  */
-export function timedGet(url: string, size: number): Promise<TimedAnswer> {
+export function timedGet(url: string, size: number, options: TimedGetOptions = {}): Promise<TimedAnswer> {
   const { hostname, port, pathname, search, host } = new URL(url)
+  const { onBody, start, target = `${pathname}${search}` } = options
+  const expected = start === undefined ? '200' : '206'
+  const lines = [
+    `GET ${target} HTTP/1.1`,
+    `Host: ${target.startsWith('/') ? host : new URL(target).host}`,
+    'Accept: */*',
+    'Connection: close',
+    ...(start === undefined ? [] : [`Range: bytes=${start}-${start + size - 1}`]),
+  ]
   return new Promise((resolve, reject) => {
     const started = performance.now()
     let head: string | undefined
@@ -32,7 +50,10 @@ export function timedGet(url: string, size: number): Promise<TimedAnswer> {
         head = beginning.slice(0, end)
         body = beginning.length - end - HEAD_END.length
       }
-      if (body > 0) firstByteMs ??= performance.now() - started
+      if (body > 0 && firstByteMs === undefined) {
+        firstByteMs = performance.now() - started
+        onBody?.()
+      }
       received += body
       if (received >= size) finish()
       return true
@@ -51,7 +72,7 @@ export function timedGet(url: string, size: number): Promise<TimedAnswer> {
       const totalMs = performance.now() - started
       const status = /^HTTP\/1\.1 (\d{3})/.exec(head ?? '')?.[1]
       const length = /^content-length: *(\d+)$/im.exec(head ?? '')?.[1]
-      if (status !== '200' || Number(length) !== size || received !== size) {
+      if (status !== expected || Number(length) !== size || received !== size) {
         fail(`status ${String(status)}, content-length ${String(length)}`)
         return
       }
@@ -61,7 +82,7 @@ export function timedGet(url: string, size: number): Promise<TimedAnswer> {
     socket.setTimeout(60_000, () => fail('silence'))
     socket.on('error', error => fail('connection broken', error))
     socket.on('close', () => fail('connection closed'))
-    socket.write(`GET ${pathname}${search} HTTP/1.1\r\nHost: ${host}\r\nAccept: */*\r\nConnection: close\r\n\r\n`)
+    socket.write(`${lines.join('\r\n')}\r\n\r\n`)
   })
 }
 

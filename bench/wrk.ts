@@ -1,12 +1,12 @@
 import os from 'node:os'
 import path from 'node:path'
 import { projectRoot, run } from '../test/support/processes.ts'
-import { blobPath, type BenchBlob } from './blobs.ts'
 
 const SCRIPT = path.join(projectRoot, 'bench', 'ranges.lua')
 
 export interface Load {
-  readonly blobs: readonly BenchBlob[]
+  /** Blobs by the request targets, paths or absolute URLs, by which the server knows them. */
+  readonly targets: readonly { readonly target: string; readonly size: number }[]
   /** Bytes of one range; undefined: whole blobs. */
   readonly rangeBytes: number | undefined
   readonly connections: number
@@ -45,13 +45,13 @@ export async function runWrk(
       ...['--duration', `${options.seconds}s`, '--timeout', '60s', '--latency', '--script', SCRIPT, server.url, '--'],
       String(load.rangeBytes ?? 0),
       String(options.seed),
-      ...load.blobs.map(blob => `${blobPath(blob)}=${blob.size}`),
+      ...load.targets.map(({ target, size }) => `${target}=${size}`),
     ],
     { timeoutMs: (options.seconds + 120) * 1000 },
   )
   const result = JSON.parse(/^RESULT (.*)$/m.exec(stdout)?.[1] ?? 'null') as WrkResult | null
   if (result === null) throw new Error(`wrk said nothing of ${server.name}: ${stdout}`)
-  const least = load.rangeBytes ?? Math.min(...load.blobs.map(blob => blob.size))
+  const least = load.rangeBytes ?? Math.min(...load.targets.map(({ size }) => size))
   if (result.failed > 0) throw new Error(`${server.name} failed ${result.failed} of ${result.requests} requests`)
   if (result.requests === 0 || result.bytes < result.requests * least) {
     throw new Error(`${server.name} sent ${result.bytes} bytes in ${result.requests} answers of at least ${least}`)

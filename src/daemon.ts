@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import path from 'node:path'
 import type { Registry } from 'prom-client'
 import { BlobReader, ManifestReader, type Sources } from './blobs/index.ts'
@@ -33,6 +34,7 @@ export interface DaemonDeps {
 interface Parts {
   readonly scope: Scope
   readonly origins: OriginTable
+  readonly egress: TableEgress
   readonly proxy: ForwardProxy | undefined
   readonly listeners: readonly Listener[]
   readonly health: Health
@@ -43,6 +45,7 @@ interface Parts {
 export class Daemon implements AsyncDisposable {
   readonly #scope: Scope
   readonly #origins: OriginTable
+  readonly #egress: TableEgress
   readonly #proxy: ForwardProxy | undefined
   readonly #listeners: readonly Listener[]
   readonly #health: Health
@@ -52,6 +55,7 @@ export class Daemon implements AsyncDisposable {
   private constructor(parts: Parts) {
     this.#scope = parts.scope
     this.#origins = parts.origins
+    this.#egress = parts.egress
     this.#proxy = parts.proxy
     this.#listeners = parts.listeners
     this.#health = parts.health
@@ -69,10 +73,12 @@ export class Daemon implements AsyncDisposable {
     }
   }
 
-  /** Takes over what can change while running: registries, origins, credentials and the rules of the forward proxy. */
+  /** Takes over what can change while running: registries, origins, credentials, and the rules and the login of the forward proxy. */
   async reload(config: Config): Promise<void> {
     await this.#origins.reload(originTableOptions(config))
+    this.#egress.reload(config.upstream)
     this.#proxy?.setRules(config.proxy.rules)
+    this.#proxy?.setLogin(config.proxy)
   }
 
   /** Lets requests under way finish, within the configured time, then closes every room. Repeatable. */
@@ -102,13 +108,18 @@ async function openRooms(
   const metrics = createMetrics()
   const health = new Health()
   const store = scope.use(await openStore({ log, metrics }, config))
+  const via = `1.1 shoal-${randomBytes(8).toString('hex')}`
   const origins = scope.use(
     await OriginTable.open(
-      { log: log.child({ room: 'upstream' }), clock: systemClock, metrics },
+      { log: log.child({ room: 'upstream' }), clock: systemClock, metrics, via },
       originTableOptions(config),
     ),
   )
-  const sources: Sources = { origin: name => origins.get(name), forBlob: key => origins.sources(key.registry) }
+  const sources: Sources = {
+    origin: name => origins.get(name),
+    forBlob: key => origins.sources(key.registry),
+    policy: name => origins.policy(name),
+  }
   scope.defer(store.onQuarantine(({ digest, sources: names }) => origins.distrust(digest, names)))
   const reader = scope.use(
     new BlobReader({ store, sources, log: log.child({ room: 'blobs' }), clock: systemClock, metrics }),
@@ -129,7 +140,9 @@ async function openRooms(
   const httpLog = log.child({ room: 'http' })
   const httpMetrics = createHttpMetrics(metrics, () => listeners.reduce((sum, { connections }) => sum + connections, 0))
   const blobs = new BlobRoute({ reader, metrics: httpMetrics, log: httpLog })
-  const proxy = config.proxy.enabled ? await openProxy({ log, metrics, origins, blobs, scope }, config) : undefined
+  const egress = scope.use(new TableEgress({ table: origins, log: log.child({ room: 'upstream' }) }, config.upstream))
+  const proxyDeps = { log, metrics, origins, egress, blobs, scope }
+  const proxy = config.proxy.enabled ? await openProxy(proxyDeps, config) : undefined
   const mirror = new Mirror(
     { blobs, manifests, sources, proxy, metrics: httpMetrics, log: httpLog },
     {
@@ -137,6 +150,7 @@ async function openRooms(
       hosts: config.mirror.hosts,
       blobs: config.mirror.blobs,
       accessLog: config.log.access,
+      via,
     },
   )
   const healthApp = scope.use(await openHealthApp({ health, metrics, log: httpLog }))
@@ -168,22 +182,24 @@ async function openRooms(
     listeners.push(await open('mirror', mirror.handle, { address, ...tunnels }))
   health.set('mirror', true)
   log.info({ startMs: Math.round(deps.uptimeMs()), state: config.state.path }, 'ready')
-  return finish({ scope, origins, proxy, listeners, health, drainTimeoutMs: config.mirror.drainTimeoutMs })
+  return finish({ scope, origins, egress, proxy, listeners, health, drainTimeoutMs: config.mirror.drainTimeoutMs })
+}
+
+interface ProxyParts {
+  readonly log: Logger
+  readonly metrics: Registry
+  readonly origins: OriginTable
+  readonly egress: TableEgress
+  readonly blobs: BlobRoute
+  readonly scope: Scope
 }
 
 /** The forward proxy, with the way out that the table of origins leaves it. */
 async function openProxy(
-  {
-    log,
-    metrics,
-    origins,
-    blobs,
-    scope,
-  }: { log: Logger; metrics: Registry; origins: OriginTable; blobs: BlobRoute; scope: Scope },
+  { log, metrics, origins, egress, blobs, scope }: ProxyParts,
   config: Config,
 ): Promise<ForwardProxy> {
   const { intercept } = config.proxy
-  const egress = scope.use(new TableEgress({ table: origins, log: log.child({ room: 'upstream' }) }, config.upstream))
   const authority =
     intercept.length === 0
       ? undefined

@@ -23,6 +23,11 @@ export function loadOptions(flags: ConfigFlags, env: NodeJS.ProcessEnv): LoadOpt
   return { env, ...(config === undefined ? {} : { file: config }), ...(set === undefined ? {} : { set }) }
 }
 
+/** For reading again what came from `file`: that it is away for a moment, while somebody writes it, does not mean that there is none. */
+export function sameFile(options: LoadOptions, file: string | undefined): LoadOptions {
+  return file === undefined ? options : { ...options, file }
+}
+
 function collect(value: string, previous: readonly string[] | undefined): readonly string[] {
   return [...(previous ?? []), value]
 }

@@ -13,6 +13,8 @@ export type SecretAt = (path: KeyPath) => string | undefined
 
 export interface FileFindings {
   readonly secretAt: SecretAt
+  /** Every file that was looked at. */
+  readonly files: readonly string[]
   readonly problems: readonly Problem[]
   readonly warnings: readonly string[]
 }
@@ -22,21 +24,24 @@ export async function readFiles(raw: RawConfig, env: NodeJS.ProcessEnv): Promise
   const secrets = new Map<string, string>()
   const problems: Problem[] = []
   const warnings: string[] = []
+  const files: string[] = []
   for (const [path, schema, value] of stringsOf(raw)) {
     if (value === '') continue
     if (kindOf(schema) === 'secret-path') {
+      if (!value.startsWith(ENV_SECRET)) files.push(value)
       const secret = await readSecret(path, value, env)
       if ('message' in secret) problems.push({ path, message: secret.message })
       else secrets.set(formatPath(path), secret.value)
       if (secret.warning !== undefined) warnings.push(secret.warning)
     } else if (kindOf(schema) === 'pem') {
+      files.push(value)
       const message = await checkReadable(value)
       // The message names the file: which one of a list it is need not be said again.
       const key = typeof path.at(-1) === 'number' ? path.slice(0, -1) : path
       if (message !== undefined) problems.push({ path: key, message })
     }
   }
-  return { secretAt: path => secrets.get(formatPath(path)), problems, warnings }
+  return { secretAt: path => secrets.get(formatPath(path)), files, problems, warnings }
 }
 
 type Secret = ({ readonly value: string } | { readonly message: string }) & { readonly warning?: string }

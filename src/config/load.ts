@@ -42,6 +42,8 @@ export interface LoadedConfig {
   readonly config: Config
   /** The file that was read; undefined when there was none. */
   readonly file: string | undefined
+  /** What the configuration was read from: the file, and the secrets and certificates that it names. */
+  readonly files: readonly string[]
   /** Sentences for the log: nothing is wrong, but somebody should know. */
   readonly warnings: readonly string[]
   /** The same configuration in TOML's terms, nothing left open, for printConfig(). Holds no secret. */
@@ -74,7 +76,8 @@ export async function loadConfig(options: LoadOptions = {}): Promise<LoadedConfi
   if (all.length > 0) throw invalid(all, layers)
 
   const config = resolveConfig(effective, files.secretAt)
-  return { config, file: fileLayer?.file, warnings: files.warnings, effective }
+  const own = fileLayer === undefined ? [] : [path.resolve(cwd, fileLayer.file)]
+  return { config, file: fileLayer?.file, files: [...own, ...files.files], warnings: files.warnings, effective }
 }
 
 async function findFile(

@@ -159,7 +159,7 @@ export const ConfigSchema = table('Configuration of shoal.', {
   registries: Type.Record(Type.String(), RegistrySchema, {
     default: {},
     description:
-      'Registries by the name that images and clients use; a name with dots is quoted. The public ones (docker.io, ghcr.io, quay.io, registry.k8s.io, gcr.io, public.ecr.aws, mcr.microsoft.com) are there without being listed, and an entry of the same name replaces one. The name "*" stands for any other; requests for a name that is in no entry are refused.',
+      'Registries by the name that images and clients use; a name with dots is quoted. The public ones (docker.io, ghcr.io, quay.io, registry.k8s.io, gcr.io, public.ecr.aws, mcr.microsoft.com) are there without being listed, unless "*" is, and an entry of the same name replaces one. The name "*" stands for every name without an entry of its own; without it, requests for such a name are refused.',
     'x-example': 'registry.corp.example',
   }),
   origins: Type.Record(Type.String(), OriginSchema, {

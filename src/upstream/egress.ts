@@ -17,7 +17,7 @@ const CONNECTIONS_PER_HOST = 32
 /** A push may be thought about for long before it is answered. */
 const HEADERS_TIMEOUT_MS = 300_000
 const KEEP_ALIVE_PROBE_MS = 60_000
-/** Where allow_any alone lets a request go: web servers and registries, not whatever else listens. */
+/** Where a request goes that no rule names: web servers and registries, not whatever else listens. */
 const USUAL_PORTS = new Set([80, 443, 5000])
 const PUBLIC: TlsConnectOptions = { rejectUnauthorized: true }
 
@@ -67,9 +67,11 @@ interface Route {
 export class TableEgress {
   readonly #table: Pick<OriginTable, 'target' | 'targetAt' | 'names'>
   readonly #log: Logger
-  readonly #options: EgressOptions
-  readonly #filter: AddressFilter
+  #options: EgressOptions
+  #filter: AddressFilter
   readonly #pools: LRUCache<string, Pool>
+  readonly #ids = new WeakMap<TlsConnectOptions, number>()
+  #lastId = 0
   readonly #closing = new Set<Promise<void>>()
   #closed = false
 
@@ -83,6 +85,13 @@ export class TableEgress {
     this.#options = options
     this.#filter = publicAddresses(options.allowPrivate)
     this.#pools = new LRUCache({ max: MAX_HOSTS, dispose: pool => this.#release(pool) })
+  }
+
+  /** For requests from now on. Throws ERR_CONFIG_INVALID, and changes nothing, for CIDRs that are none. */
+  reload(options: EgressOptions): void {
+    this.#filter = publicAddresses(options.allowPrivate)
+    this.#options = options
+    this.#pools.clear()
   }
 
   /** One request and the head of its answer; both bodies stream. Throws ERR_ORIGIN_UNKNOWN, ERR_UPSTREAM_*, ERR_CLOSED; aborted: the reason. */
@@ -156,12 +165,12 @@ export class TableEgress {
     if (target?.base.protocol === 'http:' && url.protocol === 'https:' && url.pathname === '/') {
       return { url, tls: PUBLIC, key: `named ${url.origin}` }
     }
-    if (target !== undefined) return routeTo(target, url)
+    if (target !== undefined) return routeTo(target, url, this.#idOf(target))
     if (trusted) return { url, tls: PUBLIC, key: `trusted ${url.origin}` }
     const companion = companionOf(url.hostname)
     const isKnown = companion !== undefined && this.#table.names().includes(companion)
-    const isUsual = this.#options.allowAny && USUAL_PORTS.has(portOf(url))
-    if ((!allowed && !isKnown && !isUsual) || isRefusedLiteral(url.hostname, this.#filter)) {
+    const isUsual = USUAL_PORTS.has(portOf(url)) && (this.#options.allowAny || isKnown)
+    if ((!allowed && !isUsual) || isRefusedLiteral(url.hostname, this.#filter)) {
       throw new ShoalError('ERR_ORIGIN_UNKNOWN', `${url.host} is neither in the configured table nor named by a rule`)
     }
     return { url, tls: PUBLIC, addresses: this.#filter, key: `filtered ${url.origin}` }
@@ -173,6 +182,15 @@ export class TableEgress {
     const named = this.#table.targetAt(url.host)
     if (named !== undefined || name === undefined) return named
     return this.#table.target(name, { isListed: !url.pathname.startsWith('/v2/') })
+  }
+
+  /** Each entry of the table has its own TLS options: what was connected with those of another, or of one that is no more, is not for it. */
+  #idOf({ tls: connectTls }: EgressTarget): number {
+    const known = this.#ids.get(connectTls)
+    if (known !== undefined) return known
+    this.#lastId += 1
+    this.#ids.set(connectTls, this.#lastId)
+    return this.#lastId
   }
 
   #pool({ addresses, key, tls: connectTls, url }: Route): Pool {
@@ -206,14 +224,14 @@ export class TableEgress {
   }
 }
 
-/** To the server that the table has for a name: wherever that is, and however it is spoken to. */
-function routeTo({ addresses, base, tls: connectTls }: EgressTarget, url: URL): Route {
+/** To the server that the table has for a name: wherever that is, and however it is spoken to. `id`: of all but the place. */
+function routeTo({ addresses, base, tls: connectTls }: EgressTarget, url: URL, id: number): Route {
   const there = new URL(url)
   there.protocol = base.protocol
   there.host = base.host
   if (base.port === '') there.port = ''
   if (there.pathname.startsWith('/v2/')) there.pathname = `${base.pathname}${there.pathname.slice('/v2/'.length)}`
-  return { url: there, tls: connectTls, addresses, key: `table ${base.href}` }
+  return { url: there, tls: connectTls, addresses, key: `table ${base.href} ${id}` }
 }
 
 function portOf({ port, protocol }: URL): number {

@@ -6,6 +6,8 @@ export interface UpstreamDeps {
   readonly clock: Clock
   /** Where this room declares its metrics. Several origins may share one: the metrics are made once. */
   readonly metrics: Registry
+  /** Said as `Via` to registries and mirrors, so that a request that comes back here is known. Absent: nothing. */
+  readonly via?: string
 }
 
 /** A client certificate: PEM files. Without `key`, the one file holds both. */

@@ -78,6 +78,8 @@ describe('a running daemon', () => {
     await until(() => (origin.bytesSent.get(digest) ?? 0) > MIB)
     const stopping = shoal.stop({ graceMs: 20_000 })
     await shoal.waitForRecord(record => record.msg === 'draining')
+    // It asks for another configuration, not for a quicker end.
+    shoal.kill('SIGHUP')
     await assert.rejects(request(blobUrl({ mirror: shoal.mirror, digest })))
     assert.equal(await reading, content.size)
     assert.deepEqual(await stopping, { code: 0, signal: null })
@@ -101,6 +103,26 @@ describe('a running daemon', () => {
     shoal.kill('SIGHUP')
     await shoal.waitForRecord(record => record.msg === 'new configuration refused, the old one stays')
     assert.equal(await compareBlob(other, content), content.size)
+  })
+
+  test('a password file that has been replaced is noticed without a signal, and what takes a restart is said so', async () => {
+    await using directory = await temporaryDirectory()
+    await using origin = await startScriptedOrigin({ auth: { kind: 'basic', users: { node: 'new-password' } } })
+    const content = generatedBlob(1000)
+    const digest = origin.add(content)
+    const secret = path.join(directory.path, 'password')
+    await fs.writeFile(secret, 'old-password', { mode: 0o600 })
+    const registries = { 'registry.test': { host: origin.url, username: 'node', password_file: secret } }
+    await using shoal = await startShoal({ config: { registries }, directory: directory.path })
+    const asked = { mirror: shoal.mirror, digest, registry: 'registry.test' }
+    assert.equal((await fetchBlob(asked)).status, 401)
+    const file = path.join(directory.path, 'shoal.toml')
+    await fs.appendFile(file, '\n[manifests]\ntag_ttl = "2m"\n')
+    await fs.writeFile(secret, 'new-password')
+    await shoal.waitForRecord(record => record.msg === 'configuration reloaded')
+    await until(async () => (await fetchBlob(asked)).status === 200)
+    const { keys } = await shoal.waitForRecord(record => record.msg === 'changed keys that take a restart')
+    assert.deepEqual(keys, ['manifests'])
   })
 
   test('the health listener tells whether it is alive, ready, and how it fares', async () => {

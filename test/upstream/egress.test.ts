@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import http from 'node:http'
+import https from 'node:https'
 import net, { type AddressInfo } from 'node:net'
 import { Readable, type Duplex } from 'node:stream'
 import { text } from 'node:stream/consumers'
@@ -8,6 +9,7 @@ import { test } from 'node:test'
 import { errorCode, silentLogger } from '../../src/core/index.ts'
 import { TableEgress, type EgressOptions } from '../../src/upstream/index.ts'
 import type { EgressTarget } from '../../src/upstream/table/entry.ts'
+import { createTestCa } from '../support/test-ca.ts'
 
 const OPTIONS: EgressOptions = { connectTimeoutMs: 2_000, idleTimeoutMs: 2_000, allowAny: false, allowPrivate: [] }
 const NO_RIGHT = { trusted: false, allowed: false }
@@ -132,6 +134,18 @@ test('a private address that is allowed is reached', async () => {
   await egress.close()
 })
 
+test('a reload changes what may be reached, and one that cannot be used changes nothing', async () => {
+  await using server = await openServer()
+  const egress = openEgress({})
+  const url = `http://127.0.0.1:${server.port}/x`
+  egress.reload({ ...OPTIONS, allowPrivate: ['127.0.0.1'] })
+  assert.throws(() => egress.reload({ ...OPTIONS, allowPrivate: ['nonsense'] }))
+  assert.equal((await egress.forward({ ...request(url), ...RULE })).status, 203)
+  egress.reload(OPTIONS)
+  await assert.rejects(egress.forward({ ...request(url), ...RULE }), isUnknown)
+  await egress.close()
+})
+
 test('allow_any opens the usual ports only, and never the way home', async () => {
   await using server = await openServer()
   const egress = openEgress({}, { allowAny: true, allowPrivate: ['127.0.0.1'] })
@@ -205,4 +219,30 @@ test('what cannot be reached fails as what it is, and an abort is the caller’s
     egress.forward({ ...request('http://registry.test/v2/'), ...NO_RIGHT }),
     (error: unknown) => errorCode(error) === 'ERR_CLOSED',
   )
+})
+
+test('where the public registries lead is reached at the usual ports only', async () => {
+  const egress = openEgress({ 'docker.io': targetOf(new URL('https://registry-1.docker.io/v2/')) })
+  const { signal } = new AbortController()
+  await assert.rejects(egress.tunnel({ host: 'auth.docker.io', port: 22, signal, ...NO_RIGHT }), isUnknown)
+  await egress.close()
+})
+
+test('a connection made with the TLS options of one entry is not for another, nor for what has become of it', async () => {
+  await using ca = await createTestCa()
+  const server = https.createServer(await ca.issue(), (_request, response) => response.end('secret'))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const base = new URL(`https://127.0.0.1:${(server.address() as AddressInfo).port}/v2/`)
+  const targets: Record<string, EgressTarget> = { 'lax.test': { base, tls: { rejectUnauthorized: false } } }
+  const egress = openEgress(targets)
+  const answer = await egress.forward({ ...request('http://lax.test/v2/'), ...NO_RIGHT })
+  assert.equal(await text(answer.body), 'secret')
+  targets['strict.test'] = targetOf(base)
+  await assert.rejects(egress.forward({ ...request('http://strict.test/v2/'), ...NO_RIGHT }), isTransport)
+  targets['lax.test'] = targetOf(base)
+  await assert.rejects(egress.forward({ ...request('http://lax.test/v2/'), ...NO_RIGHT }), isTransport)
+  await egress.close()
+  server.closeAllConnections()
+  await new Promise(resolve => server.close(resolve))
 })

@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import { describeError, errorCode, ShoalError, type Clock, type Logger } from '../../core/index.ts'
 import { parseChallenges, type Challenge } from './challenge.ts'
 import { basicAuthorization, credentialId, type Credential, type CredentialSource } from './credential.ts'
+import { withoutToken } from './no-token.ts'
 import { trustedRealm } from './realm.ts'
 import {
   isRefusedLogin,
@@ -11,6 +12,7 @@ import {
   type TokenCredential,
   type TokenRequest,
 } from './tokens.ts'
+import { upTo } from '../up-to.ts'
 
 const MAX_REPOSITORIES = 4096
 /** How long a repository that refused everything of ours is asked with the caller's credential first. */
@@ -71,7 +73,7 @@ export class Authorizer {
   readonly #own: TrustedSite
   /** In the order in which a realm's owner is looked for. */
   readonly #sites: readonly TrustedSite[]
-  readonly #schemes = new LRUCache<string, Scheme>({ max: MAX_REPOSITORIES })
+  readonly #schemes = new LRUCache<string, Scheme>(upTo(MAX_REPOSITORIES))
   /** Repositories that refused everything of ours. */
   readonly #refused: LRUCache<string, true>
   /** Logins that were refused, by repository. */
@@ -88,7 +90,7 @@ export class Authorizer {
   ) {
     const { alsoTrusted, base, credentials } = options
     const memory = (ttl: number): LRUCache<string, true> =>
-      new LRUCache({ max: MAX_REPOSITORIES, ttl, ttlResolution: 0, perf: { now: () => deps.clock.now() } })
+      new LRUCache({ ...upTo(MAX_REPOSITORIES), ttl, ttlResolution: 0, perf: { now: () => deps.clock.now() } })
     this.#clock = deps.clock
     this.#log = deps.log
     this.#tokens = deps.tokens
@@ -190,7 +192,7 @@ export class Authorizer {
   ): Promise<Grant> {
     const { request, site } = scheme
     try {
-      return tokenGrant(await this.#tokens.get({ ...request, credential: login }, { signal }), 'shared')
+      return tokenGrant(await this.#token(scheme, { ...request, credential: login }, { signal }), 'shared')
     } catch (error: unknown) {
       if (!isRefusedLogin(error)) throw error
       this.#refuseLogin(repository, login, describeError(error))
@@ -201,8 +203,21 @@ export class Authorizer {
     return this.#bearer(repository, scheme, other, { signal, refused: login })
   }
 
-  async #anonymous({ request }: BearerScheme, options: { signal?: AbortSignal | undefined }): Promise<Grant> {
-    return tokenGrant(await this.#tokens.get(request, options), 'public')
+  async #anonymous(scheme: BearerScheme, options: { signal?: AbortSignal | undefined }): Promise<Grant> {
+    return tokenGrant(await this.#token(scheme, scheme.request, options), 'public')
+  }
+
+  async #token(
+    { site }: BearerScheme,
+    request: TokenRequest,
+    options: { signal?: AbortSignal | undefined },
+  ): Promise<Token> {
+    try {
+      return await this.#tokens.get(request, options)
+    } catch (error: unknown) {
+      options.signal?.throwIfAborted()
+      throw site === this.#own ? error : withoutToken(error, this.#own.base.host)
+    }
   }
 
   /** The node's login for a site. Undefined: there is none, or it was refused less than a minute ago. */

@@ -2,8 +2,11 @@ import { spawn, type ChildProcess, type ChildProcessByStdio } from 'node:child_p
 import type { Readable, Writable } from 'node:stream'
 import { Limiter, ShoalError, systemCode } from '../../core/index.ts'
 
-/** Programs at one time; a burst of images of many registries must not become a burst of processes. */
-const MAX_PROGRAMS = 4
+/**
+ * Processes of one program at one time; a burst of images of many registries must not become a burst of processes. One that hangs keeps
+ * nobody from another.
+ */
+const MAX_PROCESSES = 4
 /** Of what a program prints. Real answers have 1 to 5 KB. */
 const MAX_OUTPUT_BYTES = 64 * 1024
 /** Of what it says on stderr; one line of that is looked at. */
@@ -45,7 +48,8 @@ export type ProgramResult =
 export class ProgramRunner {
   readonly #env: NodeJS.ProcessEnv
   readonly #timeoutMs: number
-  readonly #limiter = new Limiter(MAX_PROGRAMS)
+  /** By program: as many as the configuration names. */
+  readonly #limiters = new Map<string, Limiter>()
   readonly #closing = new AbortController()
   readonly #running = new Set<Promise<unknown>>()
 
@@ -61,7 +65,7 @@ export class ProgramRunner {
   /** Throws ERR_CLOSED. */
   async run(program: Program): Promise<ProgramResult> {
     const { signal } = this.#closing
-    const release = await this.#limiter.acquire(1, { signal })
+    const release = await this.#limiterOf(program.file).acquire(1, { signal })
     const run = execute({ ...program, env: { ...this.#env, ...program.env } }, { signal, timeoutMs: this.#timeoutMs })
     this.#running.add(run)
     try {
@@ -70,6 +74,12 @@ export class ProgramRunner {
       this.#running.delete(run)
       release()
     }
+  }
+
+  #limiterOf(file: string): Limiter {
+    const limiter = this.#limiters.get(file) ?? new Limiter(MAX_PROCESSES)
+    this.#limiters.set(file, limiter)
+    return limiter
   }
 
   /** Kills what runs and waits for its end. Repeatable. */

@@ -5,6 +5,7 @@ import { basicAuthorization, credentialId, isHeaderWord, type Credential } from 
 import { parseJsonObject } from './json.ts'
 import type { TokenOutcome, UpstreamMetrics } from '../metrics.ts'
 import { discard, drain, headerOf, readBody, type Transport, type TransportRequest } from '../net/transport.ts'
+import { upTo } from '../up-to.ts'
 
 const MAX_RESPONSE_BYTES = 64 * 1024
 /** Leaves room for a request line and other headers in what servers accept; real tokens have 1 to 5 KB. */
@@ -57,7 +58,7 @@ export class TokenClient {
   readonly #clock: Clock
   readonly #metrics: UpstreamMetrics
   readonly #transport: Transport
-  readonly #tokens = new LRUCache<string, CachedToken>({ max: MAX_TOKENS })
+  readonly #tokens = new LRUCache<string, CachedToken>(upTo(MAX_TOKENS))
   /** The status with which a realm refused lately. */
   readonly #refused: LRUCache<string, number>
   readonly #flights = new SingleFlight<CachedToken>()
@@ -67,7 +68,7 @@ export class TokenClient {
     this.#metrics = deps.metrics
     this.#transport = deps.transport
     this.#refused = new LRUCache({
-      max: MAX_TOKENS,
+      ...upTo(MAX_TOKENS),
       ttl: REFUSED_LOGIN_MS,
       ttlResolution: 0,
       perf: { now: () => deps.clock.now() },

@@ -52,7 +52,9 @@ export class MirrorCall {
     this.signal.throwIfAborted()
     const wait = this.#deps.watch.begin()
     try {
-      return await work()
+      const result = await work()
+      this.#deps.watch.heard()
+      return result
     } finally {
       this.#deps.watch.end(wait)
     }

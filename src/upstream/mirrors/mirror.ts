@@ -19,6 +19,7 @@ import {
   type SourceOptions,
 } from '../../core/index.ts'
 import type { Capability, UpstreamDeps } from '../options.ts'
+import { upTo } from '../up-to.ts'
 import { MirrorCall } from './call.ts'
 import { MirrorHealth, type HealthOptions } from './health.ts'
 import { createMirrorMetrics, type MirrorMetrics, type StatusTally } from './metrics.ts'
@@ -109,7 +110,7 @@ export class Mirror implements Origin {
     )
     this.#watch = new StallWatch({ clock, ping: options => probe.run(options), onHung: () => this.#hangs() })
     this.#distrusted = new LRUCache({
-      max: MAX_DISTRUSTED,
+      ...upTo(MAX_DISTRUSTED),
       ttl: DISTRUST_MS,
       ttlResolution: 0,
       perf: { now: () => clock.now() },
@@ -202,8 +203,9 @@ export class Mirror implements Origin {
     this.#closed = true
     this.#health.close()
     this.#tally.remove()
-    await this.#inner.close()
+    // A closed origin cannot be pinged, which is not to be taken for a host that hangs.
     this.#watch.close()
+    await this.#inner.close()
   }
 
   #offersBlob({ digest }: BlobKey): boolean {

@@ -1,19 +1,20 @@
-import type {
-  BegunBlob,
-  BlobInfo,
-  BlobKey,
-  BlobSource,
-  ByteRange,
-  Digest,
-  ListingAnswer,
-  ListingRequest,
-  Logger,
-  Manifest,
-  ManifestInfo,
-  ManifestKey,
-  ManifestOptions,
-  Origin,
-  SourceOptions,
+import {
+  errorCode,
+  type BegunBlob,
+  type BlobInfo,
+  type BlobKey,
+  type BlobSource,
+  type ByteRange,
+  type Digest,
+  type ListingAnswer,
+  type ListingRequest,
+  type Logger,
+  type Manifest,
+  type ManifestInfo,
+  type ManifestKey,
+  type ManifestOptions,
+  type Origin,
+  type SourceOptions,
 } from '../../core/index.ts'
 import type { Capability } from '../options.ts'
 import { capabilityFor, type ClosableOrigin, type Mirror } from './mirror.ts'
@@ -140,7 +141,9 @@ export class MirroredOrigin implements Origin, AsyncDisposable {
       return await ask()
     } catch (error: unknown) {
       signal?.throwIfAborted()
-      this.#log.warn({ mirror: mirror.name, err: error }, 'mirror did not answer, the next source is asked')
+      // A refusal is no failure, and where rights are the registry's alone, every private blob begins with one.
+      const level = errorCode(error) === 'ERR_UPSTREAM_AUTH' ? 'debug' : 'warn'
+      this.#log[level]({ mirror: mirror.name, err: error }, 'mirror did not answer, the next source is asked')
       return undefined
     }
   }

@@ -12,7 +12,7 @@ export interface StallWatchDeps {
   readonly clock: Clock
   /** Resolves when the host answers a ping within `timeoutMs`. */
   readonly ping: (options: { readonly timeoutMs: number; readonly signal: AbortSignal }) => Promise<void>
-  /** Somebody has waited for as long as that, and the host does not answer a ping either. */
+  /** Somebody has waited for as long as that, and the host neither answers a ping nor sends anything to anybody else. */
   readonly onHung: () => void
 }
 
@@ -26,6 +26,8 @@ export class StallWatch {
   /** In the order in which they began. */
   readonly #waits = new Set<Wait>()
   #watching = false
+  /** How often the host has sent something. */
+  #heard = 0
   #pingedAt = -Infinity
 
   constructor(deps: StallWatchDeps) {
@@ -47,6 +49,11 @@ export class StallWatch {
     this.#waits.delete(wait)
   }
 
+  /** The host has sent something, to whomever. */
+  heard(): void {
+    this.#heard += 1
+  }
+
   /** Watches no longer. May be called again. */
   close(): void {
     this.#closing.abort()
@@ -63,9 +70,10 @@ export class StallWatch {
         continue
       }
       this.#pingedAt = now
+      const heard = this.#heard
       const answered = await this.#answers(signal)
-      // Whatever came meanwhile came from a host that is alive.
-      if (!answered && this.#waits.has(oldest)) onHung()
+      // Whatever came meanwhile, to whomever, came from a host that is alive.
+      if (!answered && heard === this.#heard && this.#waits.has(oldest)) onHung()
     }
     this.#watching = false
   }

@@ -24,7 +24,17 @@ const SPECIAL_V4 = [
   '203.0.113.0/24',
   '224.0.0.0/3',
 ] as const
-const SPECIAL_V6 = ['::/127', '100::/64', '2001:db8::/32', 'fc00::/7', 'fe80::/10', 'fec0::/10', 'ff00::/8'] as const
+const SPECIAL_V6 = [
+  '::/127',
+  // Of a NAT64 of the site, which may embed an address in more than one way (RFC 8215).
+  '64:ff9b:1::/48',
+  '100::/64',
+  '2001:db8::/32',
+  'fc00::/7',
+  'fe80::/10',
+  'fec0::/10',
+  'ff00::/8',
+] as const
 
 /** IPv6 prefixes of 96 bits and the like, below which an IPv4 address lies: its offset in 16-bit groups. */
 const EMBEDDING: readonly { readonly prefix: readonly number[]; readonly group: number }[] = [
@@ -92,7 +102,7 @@ function isIn(list: net.BlockList, address: string): boolean {
 }
 
 /** The IPv4 addresses that an IPv6 address stands for, if any. */
-function embeddedV4(address: string): string[] {
+export function embeddedV4(address: string): string[] {
   const groups = groupsOf(address)
   if (groups === undefined) return []
   return EMBEDDING.filter(({ prefix }) => prefix.every((value, index) => groups[index] === value)).map(({ group }) => {

@@ -1,4 +1,5 @@
 import net from 'node:net'
+import { embeddedV4 } from './addresses.ts'
 
 /** Addresses that mean something else on every machine, so that nobody elsewhere has any business naming them. */
 export type LocalAddress = 'loopback' | 'link-local'
@@ -11,16 +12,20 @@ const RANGES: Readonly<Record<LocalAddress, net.BlockList>> = {
 }
 
 /**
- * What kind of local address the host of a URL is, IPv4 written as IPv6 included, and `localhost` counted as loopback (RFC 6761, 6.3).
+ * What kind of local address the host of a URL is, IPv4 in any IPv6 form included, and `localhost` counted as loopback (RFC 6761, 6.3).
  * Undefined for all other addresses, and for names, which are not looked up.
  */
 export function localAddressOf({ hostname }: URL): LocalAddress | undefined {
   if (/(?:^|\.)localhost\.?$/.test(hostname)) return 'loopback'
   const address = hostname.replace(/^\[|\]$/g, '')
-  const family = net.isIPv6(address) ? 'ipv6' : 'ipv4'
-  if (family === 'ipv4' && !net.isIPv4(address)) return undefined
-  if (RANGES.loopback.check(address, family)) return 'loopback'
-  return RANGES['link-local'].check(address, family) ? 'link-local' : undefined
+  if (net.isIP(address) === 0) return undefined
+  const forms = [address, ...embeddedV4(address)]
+  if (forms.some(form => isIn(RANGES.loopback, form))) return 'loopback'
+  return forms.some(form => isIn(RANGES['link-local'], form)) ? 'link-local' : undefined
+}
+
+function isIn(list: net.BlockList, address: string): boolean {
+  return list.check(address, net.isIPv6(address) ? 'ipv6' : 'ipv4')
 }
 
 function blockList(...subnets: readonly [network: string, prefix: number, family: net.IPVersion][]): net.BlockList {

@@ -174,7 +174,7 @@ async function requestRange(
   options: SourceOptions,
 ): Promise<BodyAttempt | undefined> {
   const { client, sizes } = deps
-  const request = { ...getBlob(key), range, bulk: true }
+  const request = { ...getBlob(key), range, bulk: true, settled: true }
   let response = await client.send(request, options)
   if (response.ranged && response.status === 200 && !isWhole(response, range)) {
     // What these bytes are cannot be known: some servers send a slice with 200. Without a Range it can.

@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { ShoalError, type Clock, type Visibility } from '../../core/index.ts'
 import { localAddressOf } from '../net/local-address.ts'
+import { upTo } from '../up-to.ts'
 
 /** Hops after which a chain of redirects is given up. */
 export const MAX_REDIRECTS = 5
@@ -56,7 +57,12 @@ export class RedirectMemory {
   readonly #kept: LRUCache<string, KeptRedirect>
 
   constructor(deps: { readonly clock: Clock }) {
-    this.#kept = new LRUCache({ max: MAX_KEPT, ttl: KEEP_MS, ttlResolution: 0, perf: { now: () => deps.clock.now() } })
+    this.#kept = new LRUCache({
+      ...upTo(MAX_KEPT),
+      ttl: KEEP_MS,
+      ttlResolution: 0,
+      perf: { now: () => deps.clock.now() },
+    })
   }
 
   /** `key` says whose right it is, besides which blob: a URL signed for one caller is not for another. */

@@ -25,6 +25,7 @@ import {
   type Transport,
   type TransportResponse,
 } from '../net/transport.ts'
+import { upTo } from '../up-to.ts'
 
 /** How long a host that ignored a Range is not asked for one again. */
 const RANGELESS_MS = 10 * 60_000
@@ -41,6 +42,8 @@ export interface RegistryRequest {
   readonly range?: ByteRange
   /** The answer's body is read at a reader's pace, so that it may hold its connection for long. */
   readonly bulk?: boolean
+  /** That the caller may read it has been settled: who is asked need not decide it. Default: no. */
+  readonly settled?: boolean
 }
 
 /** An answer that is neither a refusal of our rights, nor 429, nor a failure of the server. Its body is to be read, drained or discarded. */
@@ -99,7 +102,7 @@ export class RegistryClient {
     this.#base = options.base
     this.#options = options
     this.#rangeless = new LRUCache({
-      max: MAX_RANGELESS_HOSTS,
+      ...upTo(MAX_RANGELESS_HOSTS),
       ttl: RANGELESS_MS,
       ttlResolution: 0,
       perf: { now: () => deps.clock.now() },
@@ -142,13 +145,15 @@ export class RegistryClient {
     if (visibility !== 'private' && (authorization === undefined || !rights.isRefused(repository))) {
       const outcome = await this.#sendOwn(request, options)
       if ('body' in outcome) {
-        rights.allow(repository)
+        if (outcome.status < 300) rights.allow(repository)
         return outcome
       }
       rights.refuse(repository)
       refusal = outcome.refusal
     }
-    if (authorization !== undefined || visibility === 'private') {
+    // Whom rights are lent has no say in a caller's, and a login, as against a token, is for the registry alone.
+    const isMeant = rights.isLent !== true || (request.settled === true && !isLogin(authorization))
+    if (isMeant && (authorization !== undefined || visibility === 'private')) {
       const outcome = await this.#sendPrivate(request, authorization, options)
       if ('body' in outcome) return outcome
       refusal = outcome.refusal
@@ -217,7 +222,9 @@ export class RegistryClient {
     visibility: Visibility,
   ): RegistryResponse {
     const { redirects } = this.#deps
-    if (key !== undefined && crossed && response.status < 300) redirects.keep(key, { url, visibility })
+    const isNew = key !== undefined && redirects.get(key) === undefined
+    // What was kept is not kept for longer because it still works: only the registry knows whether it should.
+    if (isNew && crossed && response.status < 300) redirects.keep(key, { url, visibility })
     const forget = (): void => {
       if (key !== undefined) redirects.drop(key)
     }
@@ -294,6 +301,11 @@ export class RegistryClient {
       authorization === undefined ? '' : createHmac('sha256', this.#hmacKey).update(authorization).digest('hex')
     return `${request.repository} ${request.path} ${right}`
   }
+}
+
+/** Whether a header opens more than a token for one repository would. */
+function isLogin(authorization: string | undefined): boolean {
+  return authorization !== undefined && !/^bearer /i.test(authorization)
 }
 
 /** A refusal by a host that the registry redirected to is about the URL, not about anybody's rights. */

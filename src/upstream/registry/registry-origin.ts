@@ -36,6 +36,7 @@ import { RegistryClient } from './registry-client.ts'
 import { OwnRights, type Rights } from './rights.ts'
 import { readTlsMaterial, type TlsMaterial } from '../net/tls.ts'
 import { drain, Transport, type TransportOptions } from '../net/transport.ts'
+import { upTo } from '../up-to.ts'
 
 const MAX_KNOWN_SIZES = 10_000
 
@@ -106,7 +107,7 @@ export class RegistryOrigin implements Origin, AsyncDisposable {
   readonly #headers: ExtraHeaders
   readonly #transport: Transport
   readonly #client: RegistryClient
-  readonly #sizes = new LRUCache<string, number>({ max: MAX_KNOWN_SIZES })
+  readonly #sizes = new LRUCache<string, number>(upTo(MAX_KNOWN_SIZES))
   readonly #knownSizes: KnownSizes
   readonly #received: (bytes: number) => void
 
@@ -123,8 +124,8 @@ export class RegistryOrigin implements Origin, AsyncDisposable {
     this.name = `registry:${plan.name}`
     this.base = base
     this.trust = trust
-    this.rights = new OwnRights(deps.rights ?? authorizer)
-    this.#headers = lowerCased(plan.headers)
+    this.rights = new OwnRights({ own: deps.rights ?? authorizer, clock })
+    this.#headers = { ...(deps.via === undefined ? {} : { via: [deps.via] }), ...lowerCased(plan.headers) }
     this.#transport = transport
     this.#client = new RegistryClient(
       { log, clock, metrics, transport, rights: this.rights, redirects },

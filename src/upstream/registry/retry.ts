@@ -6,8 +6,8 @@ const BACKOFF = { baseMs: 100, maxMs: 2_000 }
 const MAX_RETRY_AFTER_MS = 10_000
 /** A body that came this far since it last failed has earned its attempts back. */
 const PROGRESS_BYTES = 1024 * 1024
-/** The origin says that it will not ever do this, rather than that it cannot now. */
-const NOT_IMPLEMENTED = new Set([501, 505])
+/** The origin says that it will not ever do this, rather than that it cannot now; 508 is what a daemon says that is its own origin. */
+const NOT_IMPLEMENTED = new Set([501, 505, 508])
 /** Certificates do not get better by asking again. */
 const CERTIFICATE = /^(?:CERT_|ERR_TLS_|ERR_SSL_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|EPROTO)/
 

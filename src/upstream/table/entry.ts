@@ -2,6 +2,7 @@ import type { BlobSource, Digest, Origin, ShoalError } from '../../core/index.ts
 import type { MirrorState } from '../mirrors/index.ts'
 import type { AddressFilter } from '../net/addresses.ts'
 import type { TlsConnectOptions } from '../net/tls.ts'
+import type { VisibilityPolicy } from '../options.ts'
 
 /** How to reach the server behind a name of the table, for requests that are passed on as they are. */
 export interface EgressTarget {
@@ -26,6 +27,8 @@ export interface Entry {
   readonly origin: Origin
   /** In the order to try; the origin itself is the last. */
   readonly sources: readonly BlobSource[]
+  /** Absent: `auto`. */
+  readonly visibility?: VisibilityPolicy
   /** Absent: it is no HTTP server of the registry kind. */
   readonly target?: EgressTarget
   readonly state?: () => RegistryState

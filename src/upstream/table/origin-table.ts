@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache'
 import { describeError, ShoalError, type BlobSource, type Digest, type Logger, type Origin } from '../../core/index.ts'
 import { openKeychain, type OpenKeychain } from '../auth/index.ts'
 import { hostsSignature } from '../hosts/index.ts'
-import type { OriginTableOptions, UpstreamDeps } from '../options.ts'
+import type { OriginTableOptions, UpstreamDeps, VisibilityPolicy } from '../options.ts'
 import type { EgressTarget, Entry, EntryPlan, RegistryState } from './entry.ts'
 import { ANY, planTable, type TablePlan } from './plan-table.ts'
 
@@ -40,13 +40,20 @@ export class OriginTable implements AsyncDisposable {
   #hosts = ''
   #watch: NodeJS.Timeout | undefined
   #reloads: Promise<void> = Promise.resolve()
+  #isChecking = false
+  /** What was wrong with certs.d when it was looked at last. */
+  #complaint: string | undefined
 
   private constructor(deps: UpstreamDeps) {
     this.#deps = deps
     this.#log = deps.log
     this.#others = new LRUCache({
       max: MAX_OTHERS,
-      dispose: ({ entry }) => this.#retire(entry.close, entry.origin.name),
+      dispose: ({ entry }, _name, reason) => {
+        // Whoever asks for names that nobody uses is not to fill the memory with them.
+        const isFlood = reason === 'evict' && this.#retired.size >= MAX_OTHERS
+        this.#retire(entry.close, entry.origin.name, isFlood ? 0 : RETIRE_MS)
+      },
     })
   }
 
@@ -65,6 +72,12 @@ export class OriginTable implements AsyncDisposable {
   /** Where blobs of `name` may come from, in the order to try; the last is the origin itself. Empty: not in the table. Throws ERR_CLOSED. */
   sources(name: string): readonly BlobSource[] {
     return this.#entry(name)?.sources ?? []
+  }
+
+  /** Who may read what comes from `name`. Undefined: not in the table. Throws ERR_CLOSED. */
+  policy(name: string): VisibilityPolicy | undefined {
+    const entry = this.#entry(name)
+    return entry === undefined ? undefined : (entry.visibility ?? 'auto')
   }
 
   /**
@@ -105,9 +118,7 @@ export class OriginTable implements AsyncDisposable {
    * A hosts.toml that cannot be used is wrong with its own host only, and that host stays as it was.
    */
   reload(options: OriginTableOptions): Promise<void> {
-    const reload = this.#reloads.then(() => this.#replace(options))
-    this.#reloads = reload.catch(() => undefined)
-    return reload
+    return this.#inTurn(() => this.#replace(options))
   }
 
   /** Refuses new work and waits for bodies that are being read. May be called again. */
@@ -123,6 +134,12 @@ export class OriginTable implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
+  }
+
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const turn = this.#reloads.then(work)
+    this.#reloads = turn.catch(() => undefined)
+    return turn
   }
 
   #kept(): Kept[] {
@@ -149,7 +166,8 @@ export class OriginTable implements AsyncDisposable {
     const next = new Map<string, Kept>()
     let plan: TablePlan
     try {
-      plan = await planTable({ ...this.#deps, keychain: keys.keychain, keychainId: keys.options }, options)
+      const deps = { ...this.#deps, keychain: keys.keychain, keychainId: keys.options }
+      plan = await planTable(deps, options, this.#plan?.defaults)
       for (const [name, wanted] of plan.named) next.set(name, await this.#keepOrMake(name, wanted, made))
       this.#checkOpen()
     } catch (error: unknown) {
@@ -198,26 +216,43 @@ export class OriginTable implements AsyncDisposable {
     this.#watch = setInterval(() => void this.#checkHosts(), HOSTS_INTERVAL_MS)
   }
 
+  /** One at a time: a file system that hangs is not to take every thread of the process. */
   async #checkHosts(): Promise<void> {
-    const options = this.#options
-    if (options === undefined) return
+    if (this.#isChecking) return
+    this.#isChecking = true
     try {
-      if ((await this.#signature(options)) === this.#hosts || this.#closing.signal.aborted) return
-      await this.reload(options)
-      this.#log.info({ path: options.certsD }, 'certs.d read again')
+      if (await this.#isOutdated()) await this.#inTurn(() => this.#readAgain())
+      this.#complaint = undefined
     } catch (error: unknown) {
-      if (!this.#closing.signal.aborted) this.#log.error({ err: error }, 'certs.d not used')
+      const complaint = describeError(error)
+      if (this.#closing.signal.aborted || complaint === this.#complaint) return
+      this.#complaint = complaint
+      this.#log.error({ err: error }, 'certs.d not used')
+    } finally {
+      this.#isChecking = false
     }
   }
 
-  #retire(close: () => Promise<void>, name: string): void {
-    const retired = this.#closeLater(close, name).finally(() => this.#retired.delete(retired))
+  async #isOutdated(): Promise<boolean> {
+    return this.#options !== undefined && (await this.#signature(this.#options)) !== this.#hosts
+  }
+
+  /** With the options in force when its turn comes: a reload may have been under way when the change was noticed. */
+  async #readAgain(): Promise<void> {
+    const options = this.#options
+    if (options === undefined || this.#closing.signal.aborted || !(await this.#isOutdated())) return
+    await this.#replace(options)
+    this.#log.info({ path: options.certsD }, 'certs.d read again')
+  }
+
+  #retire(close: () => Promise<void>, name: string, afterMs = RETIRE_MS): void {
+    const retired = this.#closeLater(close, name, afterMs).finally(() => this.#retired.delete(retired))
     this.#retired.add(retired)
   }
 
-  async #closeLater(close: () => Promise<void>, name: string): Promise<void> {
+  async #closeLater(close: () => Promise<void>, name: string, afterMs: number): Promise<void> {
     try {
-      await this.#deps.clock.sleep(RETIRE_MS, { signal: this.#closing.signal })
+      if (afterMs > 0) await this.#deps.clock.sleep(afterMs, { signal: this.#closing.signal })
     } catch {
       // The table is being closed, and this origin with it.
     }

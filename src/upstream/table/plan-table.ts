@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { normaliseRegistry, ShoalError, type Logger } from '../../core/index.ts'
+import { describeError, normaliseRegistry, ShoalError, type Logger } from '../../core/index.ts'
 import type { Keychain } from '../auth/index.ts'
 import { DEFAULT_REGISTRIES } from '../default-registries.ts'
 import { DEFAULT_HOST, readHosts, type HostsEntry } from '../hosts/index.ts'
@@ -16,7 +16,7 @@ export const ANY = '*'
 /** Stands, in the template for allow_any, for the address that a name is. */
 const NOWHERE = 'https://registry.invalid'
 
-type LastHost = Pick<MirrorOptions, 'host' | 'tls' | 'headers' | 'overridePath'>
+type LastHost = Pick<MirrorOptions, 'host' | 'tls' | 'headers' | 'overridePath' | 'connectTimeoutMs'>
 
 interface Arranged {
   /** Asked last, so that it has the last word. */
@@ -25,6 +25,8 @@ interface Arranged {
 }
 
 const PLAIN: Omit<LastHost, 'host'> = { tls: PUBLIC_TLS, headers: {}, overridePath: false }
+/** By no hosts.toml. */
+const NOTHING_SAID: HostsEntry = { kind: 'ok', file: '', mirrors: [] }
 const NOBODY_ELSE: Arranged = { last: { ...PLAIN, host: NOWHERE }, before: [] }
 
 export interface TablePlan {
@@ -33,6 +35,8 @@ export interface TablePlan {
   readonly other: (name: string) => ReadyPlan | undefined
   /** Whether `*` answers for every name. */
   readonly hasAny: boolean
+  /** What `_default` of certs.d says, or said last. */
+  readonly defaults: HostsEntry | undefined
 }
 
 export interface TablePlanDeps extends UpstreamDeps {
@@ -41,13 +45,22 @@ export interface TablePlanDeps extends UpstreamDeps {
   readonly keychainId: string
 }
 
-/** Decides what each name stands for: shoal.toml before certs.d before the public registries. Throws ERR_CONFIG_INVALID. */
-export async function planTable(deps: TablePlanDeps, options: OriginTableOptions): Promise<TablePlan> {
+/**
+ * Decides what each name stands for: shoal.toml before certs.d before the public registries, which are there unless `*` is. Throws
+ * ERR_CONFIG_INVALID. `lastDefaults`: of the plan before, for a `_default` that cannot be used any longer.
+ */
+export async function planTable(
+  deps: TablePlanDeps,
+  options: OriginTableOptions,
+  lastDefaults: HostsEntry | undefined,
+): Promise<TablePlan> {
   const hosts = await hostsOf(deps.log, options)
+  const defaults = defaultsOf(deps.log, hosts.get(DEFAULT_HOST), lastDefaults)
   const named = new Map<string, EntryPlan>()
   const registries = configuredRegistries(options)
-  for (const [name, registry] of Object.entries(publicRegistries(hosts.get(DEFAULT_HOST)))) {
-    if (!registries.has(name) && !hosts.has(name)) named.set(name, await planNamed(deps, name, registry, options))
+  for (const name of registries.has(ANY) ? [] : Object.keys(DEFAULT_REGISTRIES)) {
+    const entry = defaults?.kind === 'ok' ? defaults : NOTHING_SAID
+    if (!registries.has(name) && !hosts.has(name)) named.set(name, await planHosts(deps, name, entry, options))
   }
   for (const [name, entry] of hosts) {
     if (name !== DEFAULT_HOST && !registries.has(name)) named.set(name, await planHosts(deps, name, entry, options))
@@ -66,8 +79,9 @@ export async function planTable(deps: TablePlanDeps, options: OriginTableOptions
   const any = registries.get(ANY)
   return {
     named,
-    other: await planOthers(deps, any, hosts.get(DEFAULT_HOST), options),
+    other: await planOthers(deps, any, defaults, options),
     hasAny: any !== undefined,
+    defaults,
   }
 }
 
@@ -76,15 +90,11 @@ function hostsOf(log: Logger, { certsD }: OriginTableOptions): Promise<ReadonlyM
   return readHosts({ log }, { root: certsD }).then(({ hosts }) => hosts)
 }
 
-/** Those of the default table; mirrors of `_default` stand before each of them. */
-function publicRegistries(defaults: HostsEntry | undefined): Record<string, RegistryOptions> {
-  const mirrors = defaults?.kind === 'ok' ? defaults.mirrors : []
-  return Object.fromEntries(
-    Object.entries(DEFAULT_REGISTRIES).map(([name, host]) => [
-      name,
-      { host, tls: PUBLIC_TLS, visibility: 'auto', mirrors },
-    ]),
-  )
+/** It stands for so many that nobody would see it in the log of one of them. */
+function defaultsOf(log: Logger, found: HostsEntry | undefined, last: HostsEntry | undefined): HostsEntry | undefined {
+  if (found?.kind !== 'broken') return found
+  log.error({ registry: DEFAULT_HOST, cause: describeError(found.error) }, 'hosts.toml not used')
+  return last?.kind === 'ok' ? last : found
 }
 
 function configuredRegistries({ registries }: OriginTableOptions): Map<string, RegistryOptions> {
@@ -116,7 +126,9 @@ async function planHosts(
   if (entry.kind === 'broken') return waiting(brokenPlan(name, entry.error))
   const own = DEFAULT_REGISTRIES[name] ?? `https://${name}`
   const { last, before } = arrange(entry, own) ?? { last: { ...PLAIN, host: own }, before: [] }
-  const plan = await planRegistryEntry(name, registryAt(last, before), connectionOf(options), last)
+  // As containerd: whoever is not the registry itself is told which one is meant.
+  const namespaced = normaliseRegistry(new URL(last.host).host) !== name
+  const plan = await planRegistryEntry(name, registryAt(last, before), connectionOf(options), { ...last, namespaced })
   return waiting(entryPlan(deps, plan, undefined))
 }
 
@@ -152,8 +164,10 @@ async function planOthers(
   if (options.allowAny) {
     const addresses = publicAddresses(options.allowPrivate)
     const { last, before } = (defaults === undefined ? undefined : arrange(defaults, NOWHERE)) ?? NOBODY_ELSE
-    const plan = await planRegistryEntry(ANY, registryAt(last, before), connection, last)
-    if (last.host === NOWHERE) return name => planAnywhere(deps, plan, name, addresses)
+    const isAnywhere = last.host === NOWHERE
+    const more = { ...last, namespaced: !isAnywhere }
+    const plan = await planRegistryEntry(ANY, registryAt(last, before), connection, more)
+    if (isAnywhere) return name => planAnywhere(deps, plan, name, addresses)
     return name => entryPlan(deps, forName(plan, name), undefined)
   }
   // The registry itself is none of our business: the last of those that `_default` names has the last word.
@@ -172,8 +186,8 @@ function planAnywhere(
   addresses: AddressFilter,
 ): ReadyPlan | undefined {
   const base = `https://${name}/v2/`
-  const { hostname } = new URL(base)
-  if (isRefusedLiteral(hostname, addresses)) return undefined
+  // Some names are no host of a URL: 256.0.0.1, xn--a.
+  if (!URL.canParse(base) || isRefusedLiteral(new URL(base).hostname, addresses)) return undefined
   const plan = forName(template, name)
   return entryPlan(deps, { ...plan, registry: { ...plan.registry, base } }, addresses)
 }

@@ -2,14 +2,7 @@ import type { Keychain } from '../auth/index.ts'
 import { Mirror, MirroredOrigin, ProxyRoute } from '../mirrors/index.ts'
 import type { AddressFilter } from '../net/addresses.ts'
 import { ownHostTls } from '../net/tls.ts'
-import type {
-  ConnectionOptions,
-  ExtraHeaders,
-  MirrorOptions,
-  ProxyOptions,
-  RegistryOptions,
-  UpstreamDeps,
-} from '../options.ts'
+import type { ConnectionOptions, MirrorOptions, ProxyOptions, RegistryOptions, UpstreamDeps } from '../options.ts'
 import { planRegistry, RegistryOrigin, type RegistryDeps, type RegistryPlan } from '../registry/registry-origin.ts'
 import { lendRights } from '../registry/rights.ts'
 import type { Entry } from './entry.ts'
@@ -29,16 +22,27 @@ export interface RegistryEntryPlan {
   readonly proxy?: ProxyOptions
 }
 
-/** Checks the options and reads their files. Throws ERR_CONFIG_INVALID. `namespaced`: the registry serves several names, told apart by `ns`. */
+/** What is said of the registry itself, besides its options. */
+interface RegistryEntryDetails extends Partial<Pick<MirrorOptions, 'overridePath' | 'headers' | 'connectTimeoutMs'>> {
+  /** It serves several names, told apart by `ns`. */
+  readonly namespaced?: boolean
+}
+
+/** Checks the options and reads their files. Throws ERR_CONFIG_INVALID. */
 export async function planRegistryEntry(
   name: string,
   options: RegistryOptions,
   connection: ConnectionOptions,
-  more: { readonly namespaced?: boolean; readonly overridePath?: boolean; readonly headers?: ExtraHeaders } = {},
+  more: RegistryEntryDetails = {},
 ): Promise<RegistryEntryPlan> {
   const { mirrors, proxy, ...registry } = options
-  const { headers = {}, namespaced = false, overridePath = false } = more
-  const own = { ...registry, ...connection, name, headers, overridePath }
+  const {
+    connectTimeoutMs = connection.connectTimeoutMs,
+    headers = {},
+    namespaced = false,
+    overridePath = false,
+  } = more
+  const own = { ...registry, ...connection, connectTimeoutMs, name, headers, overridePath }
   return {
     registry: await planRegistry(namespaced ? { ...own, namespace: name } : own),
     mirrors: await Promise.all(mirrors.map(mirror => planMirror(name, mirror, options, connection))),
@@ -115,6 +119,7 @@ export function makeRegistryEntry(deps: RegistryEntryDeps, plan: RegistryEntryPl
   return {
     origin,
     sources: origin.sources,
+    visibility: plan.registry.visibility,
     target: { base, tls: ownHostTls(plan.registry.tls), addresses },
     state: () => ({
       name,
@@ -130,11 +135,15 @@ export function makeRegistryEntry(deps: RegistryEntryDeps, plan: RegistryEntryPl
 }
 
 function makeMirror(deps: RegistryEntryDeps, owner: RegistryOrigin, { options, registry }: MirrorPlan): Mirror {
+  // Where each caller has to prove its right, it is the registry that it proves it to: a mirror may check nothing.
+  const decides = options.authThrough && registry.visibility !== 'private'
   const mirrorDeps: RegistryDeps = {
     ...deps,
+    // It was written down by the operator, wherever it is.
+    addresses: undefined,
     kind: 'mirror',
     alsoTrusted: owner.trust,
-    ...(options.authThrough ? {} : { rights: lendRights(owner.rights) }),
+    ...(decides ? {} : { rights: lendRights(owner.rights) }),
   }
   const inner = new RegistryOrigin(mirrorDeps, registry)
   const { base } = inner

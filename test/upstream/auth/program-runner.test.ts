@@ -130,3 +130,15 @@ test('what a program complains of is said without anything that could be a secre
   for (const [text, line] of said) assert.equal(sayable(text), line)
   assert.ok(sayable('word '.repeat(1_000)).length <= 160)
 })
+
+test('a program that hangs keeps nobody from another', async () => {
+  await using programs = await makePrograms()
+  await programs.write('hangs', 'exec sleep 600')
+  await programs.write('works', 'echo done')
+  const runner = new ProgramRunner({ env: programs.env }, { timeoutMs: 5_000 })
+  const hanging = Array.from({ length: 8 }, () => runner.run(ask('hangs')).catch(errorCode))
+  const result = await runner.run(ask('works'))
+  assert.equal(result.kind === 'exited' && result.stdout, 'done\n')
+  await runner.close()
+  assert.deepEqual(new Set(await Promise.all(hanging)), new Set(['ERR_CLOSED']))
+})

@@ -325,3 +325,19 @@ test('the state is plain JSON, and an error of a mirror gives away no path', asy
     bytes: 0,
   })
 })
+
+test('one blob that hangs does not cut those that flow, be the pings as slow as they may', async () => {
+  const stuck = bytesOf(generatedBlob(1_000, 4))
+  const hangs = digestOf(stuck)
+  await using rig = await openMirrorRig({
+    blobs: new Map([...BLOBS, [hangs, stuck]]),
+    fault: ({ kind, reference }) =>
+      kind === 'blob' && reference === BLOB ? { bytesPerSecond: 300_000 } : { delayMs: 60_000 },
+  })
+  const leave = new AbortController()
+  const hanging = failed(rig.mirror.stat(keyOf(hangs), { signal: leave.signal }))
+  assert.ok((await readRange(rig.mirror, BLOB, WHOLE)).equals(CONTENT))
+  assert.equal(rig.mirror.state().failures, 0)
+  leave.abort()
+  await hanging
+})

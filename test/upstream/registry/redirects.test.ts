@@ -190,6 +190,21 @@ test('the signed URL is used again, and the registry is asked anew once it is re
   assert.equal(rig.cdn.count('signed'), 5)
 })
 
+test('a signed URL that goes on working is not used for longer: the registry is asked again after three minutes', async () => {
+  await using rig = await openWithCdn()
+  const read = (): Promise<Buffer> => readRange(rig.registry, DIGEST, { start: 0, end: 500 })
+  await read()
+  const before = rig.origin.count('blob')
+  for (const minutes of [1, 1]) {
+    rig.clock.time += minutes * 60_000
+    await read()
+  }
+  assert.equal(rig.origin.count('blob'), before)
+  rig.clock.time += 61_000
+  await read()
+  assert.equal(rig.origin.count('blob'), before + 1)
+})
+
 test('a signed URL that a host refuses at once is an error of the host, not of anybody’s credentials', async () => {
   await using rig = await openWithCdn()
   rig.cdn.fault = () => ({ status: 403, body: '<Error>AccessDenied</Error>' })

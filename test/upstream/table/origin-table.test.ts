@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import fs from 'node:fs/promises'
+import net, { type AddressInfo } from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, before, test, type TestContext } from 'node:test'
 import { errorCode, systemClock, type ErrorCode } from '../../../src/core/index.ts'
 import {
   DEFAULT_REGISTRIES,
@@ -83,8 +84,20 @@ test('the entry for any other name answers for it, and for nothing that has an e
   )
   assert.equal(any.requests[0]!.repository, 'library/test')
   assert.equal(table.get('anything')?.name, 'registry:anything')
-  assert.equal(table.get('docker.io')?.name, 'registry:docker.io')
   assert.equal(table.get('*'), undefined)
+})
+
+test('with an entry for any other name, the public registries are others too, unless they are listed', async () => {
+  await using any = await startScriptedOrigin({ blobs })
+  await using hub = await startScriptedOrigin({ blobs })
+  const registries = { '*': at(any.url), 'quay.io': at(hub.url) }
+  await using table = await OriginTable.open(testDeps(), optionsOf({ registries }))
+  for (const name of ['docker.io', 'quay.io']) {
+    assert.equal((await table.get(name)?.stat(keyOf(DIGEST)))?.size, BYTES.length, name)
+  }
+  assert.deepEqual([any.requests.length, hub.requests.length], [1, 1])
+  assert.match(any.requests[0]!.url, /[?&]ns=docker\.io/)
+  assert.deepEqual(table.names(), ['*', 'quay.io'])
 })
 
 test('a directory is an origin under its name', async () => {
@@ -343,6 +356,61 @@ test('hosts.toml is read again when it changes; one that cannot be used leaves i
   assert.equal((await table.get('b.test')?.stat(keyOf(DIGEST)))?.size, BYTES.length)
 })
 
+test('the server of _default is the last for the public registries too, and is told which registry is meant', async () => {
+  await using server = await startScriptedOrigin({ blobs })
+  const certsD = path.join(directory, 'default-server.d')
+  await fs.mkdir(path.join(certsD, '_default'), { recursive: true })
+  await fs.writeFile(path.join(certsD, '_default', 'hosts.toml'), `server = "${server.url}"`)
+  for (const allowAny of [false, true]) {
+    await using table = await OriginTable.open(testDeps(systemClock), optionsOf({ certsD, allowAny }))
+    for (const name of ['docker.io', 'any.test']) {
+      assert.equal(table.sources(name).length, 1)
+      assert.equal((await table.get(name)?.stat(keyOf(DIGEST)))?.size, BYTES.length)
+      assert.match(server.requests.at(-1)!.url, new RegExp(`[?&]ns=${name}$`))
+    }
+  }
+})
+
+test('a mirror with the last word, and a server elsewhere, are told which registry is meant', async () => {
+  await using one = await startScriptedOrigin({ blobs })
+  const certsD = path.join(directory, 'last-word.d')
+  const write = async (name: string, text: string): Promise<void> => {
+    await fs.mkdir(path.join(certsD, name), { recursive: true })
+    await fs.writeFile(path.join(certsD, name, 'hosts.toml'), text)
+  }
+  const { host } = new URL(one.url)
+  await write('mirror.test', `server = "https://push.test"\ncapabilities = ["push"]\n[host."${one.url}"]`)
+  await write('elsewhere.test', `server = "${one.url}"`)
+  await write(host, `server = "${one.url}"`)
+  await using table = await OriginTable.open(testDeps(systemClock), optionsOf({ certsD }))
+  for (const name of ['mirror.test', 'elsewhere.test', host]) {
+    assert.equal((await table.get(name)?.stat(keyOf(DIGEST)))?.size, BYTES.length)
+    const said = new URL(one.requests.at(-1)!.url, one.url).searchParams.get('ns')
+    assert.equal(said, name === host ? null : name)
+  }
+})
+
+test('dial_timeout of a hosts.toml holds for its server too', async () => {
+  // Takes connections, and never says anything of TLS.
+  const silent = net.createServer(socket => socket.on('error', () => undefined))
+  silent.listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  const { port } = silent.address() as AddressInfo
+  const certsD = path.join(directory, 'dial-timeout')
+  await fs.mkdir(path.join(certsD, 'r.test'), { recursive: true })
+  const lines = [`server = "https://127.0.0.1:${port}"`, 'dial_timeout = "100ms"', 'skip_verify = true']
+  await fs.writeFile(path.join(certsD, 'r.test', 'hosts.toml'), lines.join('\n'))
+  try {
+    await using table = await OriginTable.open(
+      testDeps(),
+      optionsOf({ certsD, connectTimeoutMs: 3_600_000, retries: 0 }),
+    )
+    await assert.rejects(async () => table.get('r.test')?.stat(keyOf(DIGEST)), failsWith('ERR_UPSTREAM_TIMEOUT'))
+  } finally {
+    silent.close()
+  }
+})
+
 test('mirrors of _default serve every name, but the name itself is no address to dial', async () => {
   await using one = await startScriptedOrigin({ blobs })
   const certsD = path.join(directory, 'default.d')
@@ -353,6 +421,170 @@ test('mirrors of _default serve every name, but the name itself is no address to
   assert.match(one.requests[0]!.url, /[?&]ns=any\.test/)
   assert.equal(table.sources('any.test').length, 1)
   assert.equal(table.sources('docker.io').length, 2)
+})
+
+test('with allow_any too, mirrors of _default may be at home: only the registry itself is anybody’s name', async () => {
+  await using one = await startScriptedOrigin({ blobs })
+  const certsD = path.join(directory, 'default-any.d')
+  await fs.mkdir(path.join(certsD, '_default'), { recursive: true })
+  await fs.writeFile(path.join(certsD, '_default', 'hosts.toml'), `[host."${one.url}"]`)
+  await using table = await OriginTable.open(testDeps(systemClock), optionsOf({ certsD, allowAny: true, retries: 0 }))
+  const [mirror, registry] = table.sources('localhost:1')
+  assert.equal((await mirror!.stat(keyOf(DIGEST)))?.size, BYTES.length)
+  await assert.rejects(registry!.stat(keyOf(DIGEST)), failsWith('ERR_UPSTREAM_TRANSPORT', 'EHOSTUNREACH'))
+})
+
+test('a _default that cannot be used any longer is said so, and leaves everybody as they were', async () => {
+  await using one = await startScriptedOrigin({ blobs })
+  const certsD = path.join(directory, 'default-broken.d')
+  const file = path.join(certsD, '_default', 'hosts.toml')
+  await fs.mkdir(path.dirname(file), { recursive: true })
+  await fs.writeFile(file, `[host."${one.url}"]`)
+  const log = new TestLog()
+  await using table = await OriginTable.open(testDeps(new TestClock(), log), optionsOf({ certsD }))
+  const before = ['any.test', 'docker.io'].map(name => table.get(name))
+  await fs.writeFile(file, '[host."')
+  await until(() => log.lines.some(line => line.includes('certs.d read again')), 'the change is noticed')
+  assert.ok(
+    log.lines.some(line => /hosts.toml not used.*_default.*hosts.toml:1/.test(line)),
+    log.lines.join('\n'),
+  )
+  assert.deepEqual(
+    ['any.test', 'docker.io'].map(name => table.get(name)),
+    before,
+  )
+  assert.equal((await table.get('other.test')?.stat(keyOf(DIGEST)))?.size, BYTES.length)
+})
+
+test('a change of certs.d that is noticed while a reload is under way does not bring the old options back', async t => {
+  const certsD = path.join(directory, 'race.d')
+  const write = async (text: string): Promise<void> => {
+    await fs.mkdir(path.join(certsD, 'a.test'), { recursive: true })
+    await fs.writeFile(path.join(certsD, 'a.test', 'hosts.toml'), text)
+  }
+  await write('server = "http://one.test"')
+  const tick = watchTicks(t)
+  const log = new TestLog()
+  const registries = { 'old.test': at('https://old.test') }
+  await using table = await OriginTable.open(testDeps(new TestClock(), log), optionsOf({ certsD, registries }))
+  await write('server = "http://two.test"')
+  tick()
+  await table.reload(optionsOf({ certsD, registries: { 'new.test': at('https://new.test') } }))
+  await manyTurns()
+  assert.ok(table.names().includes('new.test') && !table.names().includes('old.test'), table.names().join())
+})
+
+test('a certs.d that cannot be read is said so once, and again when that has changed', async t => {
+  const certsD = path.join(directory, 'unreadable.d')
+  await fs.mkdir(certsD)
+  const tick = watchTicks(t)
+  const log = new TestLog()
+  await using table = await OriginTable.open(testDeps(new TestClock(), log), optionsOf({ certsD }))
+  const before = table.names()
+  await fs.rmdir(certsD)
+  await fs.writeFile(certsD, 'a file')
+  const complaints = (): number => log.lines.filter(line => line.includes('certs.d not used')).length
+  await until(() => (tick(), complaints() > 0), 'it is noticed')
+  await manyTurns(tick)
+  assert.equal(complaints(), 1)
+  assert.deepEqual(table.names(), before)
+  await fs.rm(certsD)
+  await fs.mkdir(path.join(certsD, 'b.test'), { recursive: true })
+  await fs.writeFile(path.join(certsD, 'b.test', 'hosts.toml'), 'server = "http://b.test"')
+  await until(() => (tick(), table.names().includes('b.test')), 'it is read again')
+})
+
+test('a slow mirror that is closed is not taken for one that hangs', async () => {
+  await using mirror = await startScriptedOrigin({
+    blobs,
+    fault: ({ kind }) => (kind === 'blob' ? { delayMs: 1_500 } : undefined),
+  })
+  await using origin = await startScriptedOrigin()
+  const registry = { ...at(origin.url), mirrors: [mirrorAt(mirror.url)] }
+  const options = optionsOf({ idleTimeoutMs: 5_000, registries: { 'r.test': registry } })
+  await using table = await OriginTable.open(testDeps(systemClock), options)
+  const asked = table.sources('r.test')[0]!.stat(keyOf(DIGEST))
+  await until(() => mirror.count('blob') === 1, 'the mirror has been asked')
+  await table.close()
+  assert.equal((await asked)?.size, BYTES.length)
+})
+
+test('a token service of the registry that fails is no failure of its mirrors', async () => {
+  for (const authThrough of [false, true]) {
+    await using origin = await startScriptedOrigin({
+      blobs,
+      auth: { kind: 'token', tokenAnswer: { expires_in: 0.01 } },
+    })
+    await using mirror = await startScriptedOrigin({ blobs, auth: { kind: 'token', realm: `${origin.url}/token` } })
+    mirror.auth.check = (url, repository, authorization) =>
+      authThrough ? origin.auth.check(origin.url, repository, authorization) : undefined
+    // Another site than the registry's, as far as a name tells.
+    const host = mirror.url.replace('127.0.0.1', 'localhost')
+    const registry = { ...at(origin.url), mirrors: [{ ...mirrorAt(host), authThrough }] }
+    const options = optionsOf({ retries: 0, registries: { 'r.test': registry } })
+    await using table = await OriginTable.open(testDeps(systemClock), options)
+    const [first, last] = table.sources('r.test')
+    const key = { ...keyOf(DIGEST), registry: 'r.test' }
+    assert.equal((await last!.stat(key))?.size, BYTES.length)
+    assert.equal((await first!.stat(key))?.size, BYTES.length)
+    const tokens = origin.count('token')
+    origin.fault = ({ kind }) => (kind === 'token' ? { status: 500 } : undefined)
+    await until(async () => (await first!.stat(key), origin.count('token') > tokens), 'a new token is asked for')
+    assert.equal(await first!.stat(key), undefined)
+    assert.deepEqual(
+      table.registries()[0]!.mirrors.map(({ failures, status }) => [failures, status]),
+      [[0, 'healthy']],
+    )
+  }
+})
+
+test('where each caller proves its own right, a mirror that checks nothing proves it to nobody', async () => {
+  const users = { alice: 'pass:word' }
+  for (const authThrough of [false, true]) {
+    for (const kind of ['token', 'basic'] as const) {
+      await using mirror = await startScriptedOrigin({ blobs })
+      await using origin = await startScriptedOrigin({ blobs, auth: { kind, users } })
+      const own = { ...at(origin.url), visibility: 'private' } as const
+      const registry = { ...own, mirrors: [{ ...mirrorAt(mirror.url), authThrough }] }
+      const options = optionsOf({ retries: 0, registries: { 'r.test': registry } })
+      await using table = await OriginTable.open(testDeps(systemClock), options)
+      const [first, last] = table.sources('r.test')
+      const key = { ...keyOf(DIGEST), registry: 'r.test' }
+      const token = `Bearer ${origin.auth.tokenFor('alice', key.repository)}`
+      const authorization = kind === 'token' ? token : basic('alice', users.alice)
+      for (const caller of [{}, { authorization: 'Bearer wrong' }, { authorization }]) {
+        assert.equal(await first!.stat(key, caller), undefined)
+        assert.equal(await first!.begin!(key, { start: 0, end: 1 }, caller), undefined)
+      }
+      assert.equal(mirror.requests.length, 0)
+      assert.equal((await last!.stat(key, { authorization }))?.visibility, 'private')
+      const body = await first!.open(key, { start: 0, end: BYTES.length }, { authorization })
+      assert.equal(body === undefined, kind === 'basic', 'a login is for the registry alone')
+      if (body !== undefined) assert.deepEqual(await collect(body), BYTES)
+    }
+  }
+})
+
+test('names that nobody has heard of cost little, and not for long', async () => {
+  const clock = new TestClock()
+  // Nobody's time is ever up.
+  clock.sleep = async (_, options) => {
+    options!.signal!.throwIfAborted()
+    await once(options!.signal!, 'abort')
+    throw options!.signal!.reason
+  }
+  await using table = await OriginTable.open(
+    testDeps(clock),
+    optionsOf({ registries: { '*': at('http://127.0.0.1:1') }, retries: 0 }),
+  )
+  const asked = Array.from({ length: 1_000 }, (_, nth) => table.get(`name-${nth}.test`)!)
+  assert.notEqual(table.get('name-500.test'), asked[500])
+  const isClosed = (): Promise<boolean> =>
+    asked[500]!.stat(keyOf(DIGEST)).then(
+      () => false,
+      (error: unknown) => errorCode(error) === 'ERR_CLOSED',
+    )
+  await until(isClosed, 'what has not been used for the longest time is closed')
 })
 
 function mirrorAt(host: string): MirrorOptions {
@@ -367,4 +599,20 @@ function mirrorAt(host: string): MirrorOptions {
     authThrough: true,
     tls: PUBLIC_TLS,
   }
+}
+
+/** certs.d is looked at when a test says so, and at no other time. */
+function watchTicks(t: TestContext): () => void {
+  let look = (): void => undefined
+  t.mock.method(globalThis, 'setInterval', (callback: () => void) => {
+    look = callback
+    return undefined
+  })
+  return () => look()
+}
+
+/** Long enough for whatever has begun to end. */
+async function manyTurns(each: () => void = () => undefined): Promise<void> {
+  let turns = 0
+  await until(() => (each(), (turns += 1) > 2_000), 'many turns')
 }
