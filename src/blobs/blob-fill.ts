@@ -151,7 +151,8 @@ export class BlobFill {
     const { parallelism, precedence, clock } = this.#deps
     const isFirst = demand.urgency === 'demand'
     demand.grow((parallelism.connections + 1) * parallelism.segmentBytes)
-    this.#pump()
+    // Every piece wakes every reader: to look after all the others as well would cost their square.
+    if (!this.#idle) this.#startFor(demand)
     this.#hungryAt = clock.now()
     const changed = this.#changed.wait(signal)
     this.#room.beat()

@@ -162,8 +162,8 @@ function refusalOf({ credential, realm }: TokenRequest, status: number): ShoalEr
 }
 
 /**
- * GET with Basic or nothing (distribution token specification), or POST with a refresh token (its OAuth2 form). Past any proxy, as nydusd
- * asks for tokens.
+ * GET with Basic or nothing (distribution token specification), or POST with a refresh token (its OAuth2 form). Past a proxy that may be
+ * gone around, as nydusd asks for tokens.
  */
 function httpRequestOf(
   { credential, realm, scope, service }: TokenRequest,
@@ -176,15 +176,15 @@ function httpRequestOf(
     form.set('scope', scope)
     form.set('refresh_token', credential.token)
     const type = { 'content-type': 'application/x-www-form-urlencoded' }
-    return [realm, { method: 'POST', direct: true, headers: { ...headers, ...type }, body: form.toString(), signal }]
+    return [realm, { method: 'POST', secret: true, headers: { ...headers, ...type }, body: form.toString(), signal }]
   }
   const url = new URL(realm)
   if (service !== undefined) url.searchParams.set('service', service)
   for (const part of scope.split(' ')) if (part !== '') url.searchParams.append('scope', part)
-  if (credential === undefined) return [url, { method: 'GET', direct: true, headers, signal }]
+  if (credential === undefined) return [url, { method: 'GET', secret: true, headers, signal }]
   url.searchParams.set('account', credential.username)
   const authorization = basicAuthorization(credential)
-  return [url, { method: 'GET', direct: true, headers: { ...headers, authorization }, signal }]
+  return [url, { method: 'GET', secret: true, headers: { ...headers, authorization }, signal }]
 }
 
 function keyOf({ realm, service, scope, credential }: TokenRequest): string {

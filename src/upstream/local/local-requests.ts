@@ -38,11 +38,6 @@ export class LocalRequests {
     }
   }
 
-  /** Answers what such an origin never has. */
-  none(options: SourceOptions): Promise<undefined> {
-    return this.counted<undefined>(options, () => Promise.resolve(undefined))
-  }
-
   /** Requests are refused from now on; bodies that were opened can be read to their end. May be called again. */
   close(): void {
     this.#closed = true

@@ -4,17 +4,12 @@ import {
   ShoalError,
   type BlobInfo,
   type BlobKey,
+  type BlobSource,
   type ByteRange,
   type Digest,
-  type ListingAnswer,
-  type ListingRequest,
-  type ManifestKey,
-  type ManifestOptions,
-  type Origin,
   type SourceOptions,
 } from '../../core/index.ts'
 import type { LocaldiskConfig, UpstreamDeps } from '../options.ts'
-import { blobsOnly } from './blobs-only.ts'
 import { A_DISK, configuredPath } from './configured-path.ts'
 import { DiskTable } from './disk-table.ts'
 import { FileRange } from './file-range.ts'
@@ -31,7 +26,7 @@ export type LocaldiskOptions = Omit<LocaldiskConfig, 'type'> & {
  * not: what is behind it is taken to be zeros, and where it ends is found by its digest when it is asked for first, which reads all of it
  * once. Without GPT, the disk as it is is whatever blob is asked for.
  */
-export class LocaldiskOrigin implements Origin, AsyncDisposable {
+export class LocaldiskOrigin implements BlobSource, AsyncDisposable {
   readonly name: string
   readonly #requests: LocalRequests
   readonly #file: string
@@ -83,19 +78,6 @@ export class LocaldiskOrigin implements Origin, AsyncDisposable {
       const onDisk = { start: place.start + range.start, end: place.start + range.end }
       return new FileRange(this.#requests, { file, range: onDisk, signal: options.signal })
     })
-  }
-
-  statManifest(_key: ManifestKey, options: ManifestOptions = {}): Promise<undefined> {
-    return this.#requests.none(options)
-  }
-
-  getManifest(_key: ManifestKey, options: ManifestOptions = {}): Promise<undefined> {
-    return this.#requests.none(options)
-  }
-
-  async list(request: ListingRequest, options: SourceOptions = {}): Promise<ListingAnswer> {
-    await this.#requests.none(options)
-    return blobsOnly(request)
   }
 
   /** Refuses new requests with ERR_CLOSED; bodies that were opened can be read to their end. May be called again. */

@@ -4,17 +4,12 @@ import {
   ShoalError,
   type BlobInfo,
   type BlobKey,
+  type BlobSource,
   type ByteRange,
   type Digest,
-  type ListingAnswer,
-  type ListingRequest,
-  type ManifestKey,
-  type ManifestOptions,
-  type Origin,
   type SourceOptions,
 } from '../../core/index.ts'
 import type { LocalfsConfig, UpstreamDeps } from '../options.ts'
-import { blobsOnly } from './blobs-only.ts'
 import { A_DIRECTORY, A_FILE, configuredPath } from './configured-path.ts'
 import { FileRange } from './file-range.ts'
 import { fileSize } from './file-size.ts'
@@ -34,7 +29,7 @@ interface FoundBlob {
 }
 
 /** Blobs that lie in directories under the hex of their digests, as nydus's localfs backend has them; lengths are checked, bytes are not. */
-export class LocalfsOrigin implements Origin, AsyncDisposable {
+export class LocalfsOrigin implements BlobSource, AsyncDisposable {
   readonly name: string
   readonly #requests: LocalRequests
   readonly #places: Places
@@ -68,19 +63,6 @@ export class LocalfsOrigin implements Origin, AsyncDisposable {
       checkWithin(range, blob)
       return new FileRange(this.#requests, { file: blob.file, range, signal: options.signal })
     })
-  }
-
-  statManifest(_key: ManifestKey, options: ManifestOptions = {}): Promise<undefined> {
-    return this.#requests.none(options)
-  }
-
-  getManifest(_key: ManifestKey, options: ManifestOptions = {}): Promise<undefined> {
-    return this.#requests.none(options)
-  }
-
-  async list(request: ListingRequest, options: SourceOptions = {}): Promise<ListingAnswer> {
-    await this.#requests.none(options)
-    return blobsOnly(request)
   }
 
   /** Refuses new requests with ERR_CLOSED; bodies that were opened can be read to their end. May be called again. */

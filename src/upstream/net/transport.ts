@@ -34,8 +34,8 @@ export interface TransportRequest {
   readonly bulk?: boolean
   /** Waits behind nothing: for what asks whether the host is there at all. */
   readonly ping?: boolean
-  /** Past the proxy, where there is one. */
-  readonly direct?: boolean
+  /** Carries a login: past the proxy, where there is a way, and through it only in a tunnel. */
+  readonly secret?: boolean
   readonly signal?: AbortSignal | undefined
 }
 
@@ -146,8 +146,10 @@ export class Transport {
   async send(url: URL, request: TransportRequest): Promise<TransportResponse> {
     request.signal?.throwIfAborted()
     if (this.#closed) throw new ShoalError('ERR_CLOSED', `the connections to ${url.host} are closed`)
-    if (this.#proxy === undefined || request.direct === true) return this.#sendOver(this.#directWay(url), url, request)
-    return this.#sendProxied(this.#proxy, url, request)
+    const proxy = this.#proxy
+    if (proxy === undefined || (request.secret === true && proxy.fallback))
+      return this.#sendOver(this.#directWay(url), url, request)
+    return this.#sendProxied(proxy, url, request)
   }
 
   async #sendProxied(proxy: TransportProxy, url: URL, request: TransportRequest): Promise<TransportResponse> {
@@ -155,7 +157,7 @@ export class Transport {
     route.wanted()
     if (route.isUsable) {
       try {
-        const response = await this.#sendOver(this.#proxiedWay(proxy, url), url, request)
+        const response = await this.#sendOver(this.#proxiedWay(proxy, url, request), url, request)
         if (response.status < 500 || !proxy.fallback) return response
         drain(response.body)
       } catch (error: unknown) {
@@ -182,8 +184,8 @@ export class Transport {
   }
 
   /** A tunnel for https; for http, and for what is to look like it, the absolute form of RFC 9112, 3.2.2. */
-  #proxiedWay({ useHttp }: TransportProxy, url: URL): Way {
-    if (url.protocol === 'https:' && !useHttp) {
+  #proxiedWay({ useHttp }: TransportProxy, url: URL, { secret }: TransportRequest): Way {
+    if (url.protocol === 'https:' && (!useHttp || secret === true)) {
       return { pools: this.#proxied.memo(url.origin), path: `${url.pathname}${url.search}`, headers: {} }
     }
     const path = `http://${url.host}${url.pathname}${url.search}`

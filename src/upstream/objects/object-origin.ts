@@ -4,17 +4,12 @@ import {
   type BegunBlob,
   type BlobInfo,
   type BlobKey,
+  type BlobSource,
   type ByteRange,
   type Clock,
-  type ListingAnswer,
-  type ListingRequest,
   type Logger,
-  type Manifest,
-  type ManifestInfo,
-  type Origin,
   type SourceOptions,
 } from '../../core/index.ts'
-import { blobsOnly } from '../local/blobs-only.ts'
 import type { UpstreamMetrics } from '../metrics.ts'
 import { beginBlob, openBlob, statBlob, type OpenDeps } from '../registry/blobs.ts'
 import type { ObjectServer } from './object-server.ts'
@@ -28,7 +23,7 @@ const MAX_KNOWN_SIZES = 10_000
  * A server that has blobs as objects, each under the hex of its digest; repositories mean nothing there. It has no manifests and no
  * listings. A caller's own credential is never passed on.
  */
-export class ObjectOrigin implements Origin, AsyncDisposable {
+export class ObjectOrigin implements BlobSource, AsyncDisposable {
   readonly name: string
   readonly #clock: Clock
   readonly #log: Logger
@@ -77,18 +72,6 @@ export class ObjectOrigin implements Origin, AsyncDisposable {
 
   readsWhole(): boolean {
     return this.#clock.now() < this.#rangelessUntil
-  }
-
-  statManifest(): Promise<ManifestInfo | undefined> {
-    return Promise.resolve(undefined)
-  }
-
-  getManifest(): Promise<Manifest | undefined> {
-    return Promise.resolve(undefined)
-  }
-
-  list(request: ListingRequest): Promise<ListingAnswer> {
-    return Promise.resolve(blobsOnly(request))
   }
 
   /** Refuses new requests with ERR_CLOSED and waits for those under way. May be called again. */

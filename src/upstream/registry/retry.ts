@@ -69,7 +69,8 @@ function retryCause(error: unknown): RetryCause | undefined {
   const { details } = error
   switch (error.code) {
     case 'ERR_UPSTREAM_TIMEOUT':
-      return 'timeout'
+      // A host that does not even answer a ping will not answer the same request either.
+      return details['hung'] === true ? undefined : 'timeout'
     case 'ERR_UPSTREAM_TRANSPORT':
       return CERTIFICATE.test(String(details['cause'])) ? undefined : 'transport'
     case 'ERR_UPSTREAM_BODY':

@@ -1,9 +1,10 @@
-import type { Origin } from '../../core/index.ts'
+import type { BlobSource } from '../../core/index.ts'
 import { LocaldiskOrigin } from '../local/localdisk.ts'
 import { LocalfsOrigin } from '../local/localfs.ts'
 import { OciLayoutOrigin } from '../local/oci-layout.ts'
 import { openHttpOrigin, openOssOrigin, openS3Origin } from '../objects/index.ts'
-import type { ConnectionOptions, OriginOptions, UpstreamDeps } from '../options.ts'
+import type { ConnectionOptions, OciLayoutConfig, OriginOptions, UpstreamDeps } from '../options.ts'
+import { blobsOnly } from './blobs-only.ts'
 import type { Entry } from './entry.ts'
 
 /** The entry of an origin that is not a registry. Throws ERR_CONFIG_INVALID. */
@@ -13,19 +14,21 @@ export async function makeOriginEntry(
   options: OriginOptions,
   connection: ConnectionOptions,
 ): Promise<Entry> {
-  const origin = await openOrigin(deps, name, options, connection)
-  return { origin, sources: [origin], close: () => origin.close() }
+  if (options.type === 'oci-layout') {
+    const layout = await OciLayoutOrigin.open(deps, { name, path: options.path })
+    return { origin: layout, sources: [layout], close: () => layout.close() }
+  }
+  const source = await openSource(deps, name, options, connection)
+  return { origin: blobsOnly(source), sources: [source], close: () => source.close() }
 }
 
-function openOrigin(
+function openSource(
   deps: UpstreamDeps,
   name: string,
-  options: OriginOptions,
+  options: Exclude<OriginOptions, OciLayoutConfig>,
   connection: ConnectionOptions,
-): Promise<Origin & { close(): Promise<void> }> {
+): Promise<BlobSource & { close(): Promise<void> }> {
   switch (options.type) {
-    case 'oci-layout':
-      return OciLayoutOrigin.open(deps, { name, path: options.path })
     case 'localfs':
       return LocalfsOrigin.open(deps, { ...options, name })
     case 'localdisk':

@@ -6,14 +6,7 @@ import path from 'node:path'
 import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 import { Registry } from 'prom-client'
-import {
-  digestHex,
-  errorCode,
-  parseReference,
-  type Digest,
-  type ErrorCode,
-  type Origin,
-} from '../../../src/core/index.ts'
+import { digestHex, errorCode, type Digest, type ErrorCode } from '../../../src/core/index.ts'
 import { LocalfsOrigin, type LocalfsOptions } from '../../../src/upstream/local/localfs.ts'
 import { blobSourceConformance } from '../../conformance/blob-source.ts'
 import { digestOf } from '../../support/generated-blob.ts'
@@ -137,19 +130,6 @@ test(
   },
 )
 
-test('there are blobs only: no manifests, and listings are answered as registries answer', async () => {
-  const origin: Origin = await openIn({ dir: await newDirectory() })
-  const key = { registry: 'demo', repository: 'a/b', reference: parseReference('latest') }
-  assert.equal(await origin.getManifest(key), undefined)
-  assert.equal(await origin.statManifest(key), undefined)
-  const answer = await origin.list({ registry: 'demo', repository: 'a/b', listing: { kind: 'tags' }, query: '' })
-  assert.equal(answer.status, 404)
-  assert.equal(answer.headers['content-type'], 'application/json')
-  assert.deepEqual(JSON.parse(Buffer.from(answer.body).toString()), {
-    errors: [{ code: 'NAME_UNKNOWN', message: 'demo has blobs only, no manifests and no listings' }],
-  })
-})
-
 test('paths that do not lead where they should are errors of the configuration', async () => {
   const dir = await newDirectory([[DIGEST, BLOB]])
   const file = path.join(dir, digestHex(DIGEST))
@@ -188,11 +168,7 @@ test('a closed origin refuses everything, and what was being read is read to its
   await origin.close()
   await origin.close()
   const closed = failsWith('ERR_CLOSED')
-  const key = { registry: 'demo', repository: 'a/b', reference: parseReference('latest') }
   await assert.rejects(origin.stat(keyOf(DIGEST)), closed)
   await assert.rejects(origin.open(keyOf(DIGEST), { start: 0, end: 1 }), closed)
-  await assert.rejects(origin.getManifest(key), closed)
-  await assert.rejects(origin.statManifest(key), closed)
-  await assert.rejects(origin.list({ registry: 'demo', repository: 'a', listing: { kind: 'tags' }, query: '' }), closed)
   assert.deepEqual(await collect(body), BLOB)
 })

@@ -94,9 +94,9 @@ async function openTransport(origin: ScriptedOrigin, proxy: URL, more: Partial<T
       proxy: { url: proxy, fallback: true, useHttp: false, route, ...more },
     },
   )
-  const get = async (direct = false): Promise<string> => {
+  const get = async (secret = false): Promise<string> => {
     const url = new URL(`${origin.url}${PATH}`)
-    const { body } = await transport.send(url, { method: 'GET', headers: {}, direct })
+    const { body } = await transport.send(url, { method: 'GET', headers: {}, secret })
     return (await readBody(body, 1000, { host: url.host })).toString()
   }
   return { get, state, [Symbol.asyncDispose]: () => transport.close() }
@@ -131,6 +131,18 @@ test('with use_http the proxy sees what an https registry is asked for', async (
   await using client = await openTransport(origin, proxy.url, { useHttp: true })
   assert.equal(await client.get(), BYTES.toString())
   assert.deepEqual(proxy.seen, [`GET http://${origin.host}${PATH} ${origin.host}`])
+})
+
+test('a login goes past the proxy, or through it in a tunnel where there is no other way', async () => {
+  const { cert, key } = await ca.issue()
+  await using origin = await startScriptedOrigin({ blobs, tls: { cert, key } })
+  await using proxy = await startProxy(origin)
+  await using around = await openTransport(origin, proxy.url, { useHttp: true })
+  assert.equal(await around.get(true), BYTES.toString())
+  assert.deepEqual(proxy.seen, [])
+  await using through = await openTransport(origin, proxy.url, { useHttp: true, fallback: false })
+  assert.equal(await through.get(true), BYTES.toString())
+  assert.deepEqual(proxy.seen, [`CONNECT ${origin.host}`])
 })
 
 test('what the proxy fails goes to the registry itself, unless that is not wanted', async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { BLOCK_BYTES, digestHex } from '../../../src/core/index.ts'
 import { bytesOf, digestOf, generatedBlob } from '../../support/generated-blob.ts'
-import { collect, keyOf, metric, readRange, REPOSITORY } from '../rig.ts'
+import { collect, keyOf, metric, readRange } from '../rig.ts'
 import { HTTP, openObjects, OSS, rangesSeen, S3 } from './rig.ts'
 
 const SIZE = 2 * BLOCK_BYTES + 4_321
@@ -155,17 +155,6 @@ for (const dialect of [S3, OSS, HTTP]) {
       await readRange(rig.origin, DIGEST, ALL, { authorization })
       await (await rig.origin.begin(KEY, ALL, { authorization }))?.body[Symbol.asyncIterator]().return?.()
       for (const { headers } of rig.server.requests) assert.notEqual(headers.authorization, authorization)
-    })
-
-    test('it has neither manifests nor listings, and says so without asking anybody', async () => {
-      await using rig = await openObjects(dialect)
-      assert.equal(await rig.origin.statManifest(), undefined)
-      assert.equal(await rig.origin.getManifest(), undefined)
-      const request = { registry: 'models', repository: REPOSITORY, listing: { kind: 'tags' }, query: '' } as const
-      const { body, status } = await rig.origin.list(request)
-      assert.equal(status, 404)
-      assert.match(Buffer.from(body).toString(), /^\{"errors":\[\{"code":"NAME_UNKNOWN"/)
-      assert.equal(rig.server.connected, 0)
     })
 
     test('after close every method that would ask refuses', async () => {
