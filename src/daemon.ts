@@ -141,7 +141,7 @@ async function openRooms(
   const httpMetrics = createHttpMetrics(metrics, () => listeners.reduce((sum, { connections }) => sum + connections, 0))
   const blobs = new BlobRoute({ reader, metrics: httpMetrics, log: httpLog })
   const egress = scope.use(new TableEgress({ table: origins, log: log.child({ room: 'upstream' }) }, config.upstream))
-  const proxyDeps = { log, metrics, origins, egress, blobs, scope }
+  const proxyDeps = { log, metrics, origins, egress, blobs, scope, via }
   const proxy = config.proxy.enabled ? await openProxy(proxyDeps, config) : undefined
   const mirror = new Mirror(
     { blobs, manifests, sources, proxy, metrics: httpMetrics, log: httpLog },
@@ -192,11 +192,12 @@ interface ProxyParts {
   readonly egress: TableEgress
   readonly blobs: BlobRoute
   readonly scope: Scope
+  readonly via: string
 }
 
 /** The forward proxy, with the way out that the table of origins leaves it. */
 async function openProxy(
-  { log, metrics, origins, egress, blobs, scope }: ProxyParts,
+  { log, metrics, origins, egress, blobs, scope, via }: ProxyParts,
   config: Config,
 ): Promise<ForwardProxy> {
   const { intercept } = config.proxy
@@ -209,11 +210,12 @@ async function openProxy(
       egress,
       isRegistry: name => origins.get(name) !== undefined,
       serveBlob: (request, response, named, signal) => blobs.serve(request, response, named, signal),
+      serveNow: (request, response, asked) => blobs.serveNow(request, response, asked),
       ...(authority === undefined ? {} : { authority }),
       metrics: createProxyMetrics(metrics, () => proxy.tunnels),
       log: log.child({ room: 'http' }),
     },
-    config.proxy,
+    { ...config.proxy, via, accessLog: config.log.access },
   )
   return scope.use(proxy)
 }

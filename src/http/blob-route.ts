@@ -57,6 +57,9 @@ const MIN_SENDFILE_BYTES = 16 * 1024
 /** Above this, making sure of every block would hold the event loop; longer bodies go in pieces. */
 const MAX_SENDFILE_BYTES = 1024 * 1024
 
+/** For answers that nobody can abort, because they are given at once. */
+const NEVER = new AbortController().signal
+
 /** What came from the page cache took less than the format can say. */
 const AT_ONCE = serverTiming({ store: 0 })
 
@@ -105,15 +108,30 @@ export class BlobRoute {
     })
     try {
       const asked = askedBlob(named)
-      if (request.method === 'GET' && this.sendNow(request, response, asked)) return
+      if (request.method === 'GET' && this.#sendNow(request, response, asked)) return
       await this.handle(request, response, asked, signal)
     } catch (error: unknown) {
       answerFailure(response, error, { signal, log: this.#log })
     }
   }
 
+  /**
+   * The whole of an answer, counted, to a GET for a blob that lies in the page cache; in this turn of the event loop, without anything that
+   * only waiting needs. False: it takes more than that, and nothing was sent.
+   */
+  serveNow(request: IncomingMessage, response: ServerResponse, asked: AskedBlob): boolean {
+    if (request.method !== 'GET') return false
+    try {
+      if (!this.#sendNow(request, response, asked)) return false
+    } catch (error: unknown) {
+      answerFailure(response, error, { signal: NEVER, log: this.#log })
+    }
+    this.#metrics.served('blob', response.statusCode, 0)
+    return true
+  }
+
   /** Answers a plain GET of one range, or of a small blob, from the page cache. False: it takes more than that, and nothing was sent. */
-  sendNow(request: IncomingMessage, response: ServerResponse, { key, namespace }: AskedBlob): boolean {
+  #sendNow(request: IncomingMessage, response: ServerResponse, { key, namespace }: AskedBlob): boolean {
     const { headers } = request
     if (headers['if-none-match'] !== undefined || headers['if-range'] !== undefined) return false
     const open = this.#reader.lookup(key, headers.authorization)

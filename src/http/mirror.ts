@@ -2,6 +2,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import { LRUCache } from 'lru-cache'
 import { parseDigest, type ListingRequest, type Logger } from '../core/index.ts'
 import type { ManifestReader, Sources } from '../blobs/index.ts'
+import { logAccess } from './access-log.ts'
 import { isOwnAddress, parseAbsoluteForm, type AbsoluteForm } from './absolute-form.ts'
 import { askedBlob, type AskedBlob, type BlobRoute } from './blob-route.ts'
 import { wishesOf } from './dragonfly.ts'
@@ -71,8 +72,6 @@ interface Step {
 }
 
 const MAX_REMEMBERED = 2000
-/** For answers that nobody can abort, because they are given at once. */
-const NEVER = new AbortController().signal
 
 /**
  * The pull side of the registry API, in every dialect in which clients ask for it. It sits directly on node:http, because every framework
@@ -140,15 +139,7 @@ export class Mirror {
    * page cache. It is answered in this turn of the event loop, without anything that only waiting needs.
    */
   #serveNow(request: IncomingMessage, response: ServerResponse, asked: AskedBlob): boolean {
-    if (request.method !== 'GET' || this.#options.accessLog) return false
-    const { blobs, metrics, log } = this.#deps
-    try {
-      if (!blobs.sendNow(request, response, asked)) return false
-    } catch (error: unknown) {
-      answerFailure(response, error, { signal: NEVER, log })
-    }
-    metrics.served('blob', response.statusCode, 0)
-    return true
+    return !this.#options.accessLog && this.#deps.blobs.serveNow(request, response, asked)
   }
 
   /** Every other way. Where `find` throws, the request is for nothing that is known. */
@@ -261,19 +252,7 @@ export class Mirror {
     const seconds = (performance.now() - began) / 1000
     const status = statusOf(response)
     metrics.served(route, status, seconds)
-    if (!this.#options.accessLog) return
-    log.info(
-      {
-        method: request.method,
-        path: pathOf(request.url ?? ''),
-        status,
-        complete: response.writableFinished,
-        seconds,
-        agent: request.headers['user-agent'],
-        client: request.socket.remoteAddress,
-      },
-      'access',
-    )
+    if (this.#options.accessLog) logAccess(log, request, response, seconds)
   }
 }
 
@@ -299,11 +278,6 @@ function refusing(response: ServerResponse, answer: ErrorAnswer, route: Target['
 
 function listingOf(target: Target & { readonly kind: 'tags' | 'referrers' }): ListingRequest['listing'] {
   return target.kind === 'tags' ? { kind: target.kind } : { kind: target.kind, digest: parseDigest(target.digest) }
-}
-
-/** For the log: neither a query nor what stands before the path of a URL, which may hold a password. */
-function pathOf(url: string): string | undefined {
-  return (parseAbsoluteForm(url)?.path ?? url).split('?')[0]
 }
 
 function sendPing(response: ServerResponse, { headers, body }: PingAnswer): undefined {

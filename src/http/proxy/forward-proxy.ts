@@ -1,8 +1,9 @@
-import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { LRUCache } from 'lru-cache'
 import { errorCode, systemCode, type Logger } from '../../core/index.ts'
-import type { NamedBlob } from '../blob-route.ts'
+import { logAccess } from '../access-log.ts'
+import { askedBlob, type AskedBlob, type NamedBlob } from '../blob-route.ts'
 import type { CertificateAuthority } from './authority.ts'
 import { basicGate, type Gate } from './basic-auth.ts'
 import { blobOf, endpointOf, namesHost, parseDestination, parseTunnelTarget } from './destination.ts'
@@ -30,6 +31,7 @@ import { join } from './tunnel.ts'
 const MAX_MATCHED_LENGTH = 8192
 /** Each costs two descriptors. */
 const MAX_TUNNELS = 1024
+const MAX_REMEMBERED = 2000
 
 export interface ForwardProxyDeps {
   readonly egress: Egress
@@ -42,6 +44,8 @@ export interface ForwardProxyDeps {
     asked: NamedBlob,
     signal: AbortSignal,
   ) => Promise<void>
+  /** Answers a GET of a blob that lies in the page cache. False: it takes more than that. Never throws. */
+  readonly serveNow: (request: IncomingMessage, response: ServerResponse, asked: AskedBlob) => boolean
   /** Without it nothing is intercepted. */
   readonly authority?: CertificateAuthority
   readonly metrics: ProxyMetrics
@@ -58,6 +62,9 @@ export interface ForwardProxyOptions extends ProxyLogin {
   /** Hosts whose tunnels are opened: `name`, `*.suffix` or `*`, each with `:port` or for every port. */
   readonly intercept: readonly string[]
   readonly rules: readonly ProxyRule[]
+  /** This process in the Via headers of what it passes on: `1.1 <name>`. */
+  readonly via: string
+  readonly accessLog?: boolean
   /** At one time, intercepted ones included. Default: 1024. */
   readonly maxTunnels?: number
 }
@@ -71,8 +78,10 @@ export class ForwardProxy {
   readonly #intercepted: readonly string[]
   readonly #interceptor: Interceptor | undefined
   readonly #maxTunnels: number
-  /** This process in the Via headers of what it passes on. */
-  readonly #via = `1.1 shoal-${randomBytes(8).toString('hex')}`
+  readonly #via: string
+  readonly #accessLog: boolean
+  /** Blobs by the URLs that they were asked for by, as the rules stand. */
+  readonly #remembered = new LRUCache<string, AskedBlob>({ max: MAX_REMEMBERED })
   readonly #tunnels = new Set<Duplex>()
   #gate: Gate
   #rules: readonly CompiledRule[]
@@ -84,6 +93,8 @@ export class ForwardProxy {
     this.#deps = deps
     this.#gate = basicGate(options)
     this.#intercepted = options.intercept
+    this.#via = options.via
+    this.#accessLog = options.accessLog ?? false
     this.#maxTunnels = options.maxTunnels ?? MAX_TUNNELS
     this.#rules = compileRules(options.rules)
     this.#interceptor =
@@ -105,6 +116,7 @@ export class ForwardProxy {
   /** For requests from now on. Throws ERR_CONFIG_INVALID, and keeps the old ones, when a rule cannot be used. */
   setRules(rules: readonly ProxyRule[]): void {
     this.#rules = compileRules(rules)
+    this.#remembered.clear()
   }
 
   /** For requests and tunnels from now on. */
@@ -148,9 +160,12 @@ export class ForwardProxy {
       response.once('socket', () => this.#begin(request, response, text))
       return
     }
+    if (this.#serveNow(request, response, text)) return
+    const began = performance.now()
     const abort = new AbortController()
     response.once('close', () => {
       if (!response.writableFinished) abort.abort(new DOMException('the client has left', 'AbortError'))
+      if (this.#accessLog) logAccess(this.#deps.log, request, response, (performance.now() - began) / 1000)
     })
     this.#answer(request, response, text, abort.signal).catch((error: unknown) => {
       const host = parseDestination(text)?.host
@@ -164,6 +179,14 @@ export class ForwardProxy {
         this.#logFailure(error, host)
       }
     })
+  }
+
+  /** A range of a blob that was asked for by this very URL before. */
+  #serveNow(request: IncomingMessage, response: ServerResponse, text: string): boolean {
+    const asked = this.#accessLog || hasPassed(request, this.#via) ? undefined : this.#remembered.get(text)
+    if (asked === undefined || !this.#deps.serveNow(request, response, asked)) return false
+    this.#deps.metrics.proxied('cached')
+    return true
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse, text: string, signal: AbortSignal): Promise<void> {
@@ -182,6 +205,8 @@ export class ForwardProxy {
       }
     } else {
       metrics.proxied('cached')
+      // Against a rule for `direct` it was the header that insisted.
+      if (judged.action !== 'direct') this.#remembered.set(text, askedBlob(blob))
       await serveBlob(request, response, blob, signal)
     }
   }

@@ -153,14 +153,14 @@ describe('forwarding', () => {
     assert.equal(answer.body, 'tea')
     assert.deepEqual(answer.raw.slice(0, 6), ['X-One', '1', 'x-one', '2', 'Content-Encoding', 'made-up'])
     assert.equal(answer.headers.date, undefined)
-    assert.match(answer.headers.via ?? '', /^1\.1 shoal-[0-9a-f]{16}$/)
+    assert.match(answer.headers.via ?? '', /^1\.1 shoal-test$/)
     const seen = echoed(answer.headers['seen'] as string)
     assert.equal(seen.url, '/x/%2F?q=%20&r')
     assert.equal(seen.method, 'PROPFIND')
     const [host, name, ...rest] = seen.headers
     assert.deepEqual([host, name], ['Host', 'a.test:81'])
     assert.deepEqual(rest.slice(0, 6), headers.slice(0, 6))
-    assert.match(seen.headers.join('\n'), /\nVia\n1\.1 shoal-[0-9a-f]{16}(\n|$)/)
+    assert.match(seen.headers.join('\n'), /\nVia\n1\.1 shoal-test(\n|$)/)
     assert.doesNotMatch(seen.headers.join('\n'), /dragonfly/i)
   })
 
@@ -578,3 +578,52 @@ async function settled(value: () => number): Promise<void> {
     return Date.now() - since > 100
   })
 }
+
+describe('a blob that was asked for by the same URL before', () => {
+  const url = `http://${REGISTRY}/v2/library/app/blobs/sha256:${'a'.repeat(64)}`
+
+  test('is served at once when it is at hand, and counted as cached', async () => {
+    let isAtHand = false
+    await using rig = await openProxy({ isAtHand: () => isAtHand })
+    assert.equal((await rig.fetch(url)).body, 'cached library/app')
+    assert.equal((await rig.fetch(url)).body, 'cached library/app')
+    isAtHand = true
+    assert.equal((await rig.fetch(url)).body, 'at hand library/app')
+    assert.equal(await rig.count('cached'), 3)
+  })
+
+  test('is judged anew when the rules have changed, when it comes round again, and without a login', async () => {
+    await using rig = await openProxy({ isAtHand: () => true })
+    await rig.fetch(url)
+    const round = await rig.fetch(url, { headers: ['Via', '1.1 shoal-test'] })
+    assert.equal(round.status, 508)
+    rig.proxy.setLogin({ username: 'node', password: 'secret' })
+    assert.equal((await rig.fetch(url)).status, 407)
+    rig.proxy.setLogin({})
+    rig.proxy.setRules([{ match: 'library', action: 'deny', useHttps: false }])
+    assert.equal((await rig.fetch(url)).status, 403)
+  })
+
+  test('is not remembered where only a header insisted on the cache', async () => {
+    const rules = [{ match: 'library', action: 'direct', useHttps: false }] as const
+    await using rig = await openProxy({ isAtHand: () => true, rules })
+    assert.equal((await rig.fetch(url, { headers: ['X-Dragonfly-Use-P2P', 'true'] })).body, 'cached library/app')
+    await rig.fetch(url)
+    assert.equal(await rig.count('forwarded'), 1)
+  })
+})
+
+test('with an access log every answer gets its line, without query and without what stands before the path', async () => {
+  const lines: object[] = []
+  const log: Logger = { ...silentLogger, info: fields => void lines.push(fields), child: () => log }
+  await using rig = await openProxy({ accessLog: true, isAtHand: () => true, log })
+  const blob = `/v2/library/app/blobs/sha256:${'a'.repeat(64)}`
+  await rig.fetch(`http://${REGISTRY}${blob}`)
+  await rig.fetch(`http://${REGISTRY}${blob}`)
+  await rig.fetch(`http://${REGISTRY}/v2/library/app/manifests/latest?token=secret`)
+  await until(() => lines.length === 3)
+  assert.deepEqual(
+    lines.map(line => ('path' in line ? line.path : undefined)),
+    [blob, blob, '/v2/library/app/manifests/latest'],
+  )
+})

@@ -71,13 +71,15 @@ export interface ProxyRigOptions extends Partial<ForwardProxyOptions> {
     asked: NamedBlob,
     signal: AbortSignal,
   ) => Promise<void>
+  /** Whether what was asked for before is at hand. */
+  readonly isAtHand?: () => boolean
   /** What every host answers. */
   readonly upstream?: RequestListener
 }
 
 /** A forward proxy on a listener of its own, in front of one server that is every host. */
 export async function openProxy(options: ProxyRigOptions = {}) {
-  const { authority, log = silentLogger, serveBlob, upstream = echo, ...rest } = options
+  const { authority, isAtHand, log = silentLogger, serveBlob, upstream = echo, ...rest } = options
   const egress = new FakeEgress()
   const served: NamedBlob[] = []
   const registry = new Registry()
@@ -90,11 +92,16 @@ export async function openProxy(options: ProxyRigOptions = {}) {
         if (serveBlob !== undefined) return serveBlob(request, response, asked, signal)
         response.end(`cached ${asked.repository}`)
       },
+      serveNow: (_request, response, { key }) => {
+        if (isAtHand?.() !== true) return false
+        response.end(`at hand ${key.repository}`)
+        return true
+      },
       ...(authority === undefined ? {} : { authority }),
       metrics: createProxyMetrics(registry, () => proxy.tunnels),
       log,
     },
-    { intercept: [], rules: [], ...rest },
+    { intercept: [], rules: [], via: '1.1 shoal-test', ...rest },
   )
   const origin = await listen(http.createServer({ requestTimeout: 0 }, upstream))
   egress.port = origin.port
