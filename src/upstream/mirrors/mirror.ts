@@ -2,7 +2,6 @@ import { LRUCache } from 'lru-cache'
 import {
   asError,
   ShoalError,
-  type BegunBlob,
   type BlobInfo,
   type BlobKey,
   type BlobSource,
@@ -20,10 +19,8 @@ import {
 } from '../../core/index.ts'
 import type { Capability, UpstreamDeps } from '../options.ts'
 import { upTo } from '../up-to.ts'
-import { MirrorCall } from './call.ts'
 import { MirrorHealth, type HealthOptions } from './health.ts'
 import { createMirrorMetrics, type MirrorMetrics, type StatusTally } from './metrics.ts'
-import { MirrorBody } from './mirror-body.ts'
 import {
   failureKind,
   outcomeOfAnswer,
@@ -32,16 +29,12 @@ import {
   type MirrorRequestOutcome,
 } from './outcomes.ts'
 import { MAX_PING_MS, Probe, type Ping } from './probe.ts'
-import { StallWatch } from './stall-watch.ts'
 import type { MirrorState, MirrorStatus } from './state.ts'
+import { isHang, WatchedOrigin, type ClosableOrigin } from './watched-origin.ts'
 
 /** For how long a mirror is not asked for a blob of which it sent wrong bytes. */
 const DISTRUST_MS = 60 * 60_000
 const MAX_DISTRUSTED = 1_000
-
-export type ClosableOrigin = Origin & { close(): Promise<void> }
-
-type Begin = NonNullable<BlobSource['begin']>
 
 export interface MirrorDeps extends UpstreamDeps {
   /** Speaks to the mirror's host, and repeats nothing by itself. Owned: closed with the mirror. */
@@ -71,15 +64,13 @@ export interface MirrorSettings {
  */
 export class Mirror implements Origin {
   readonly name: string
-  readonly begin?: Begin
+  readonly begin?: NonNullable<BlobSource['begin']>
   readonly #log: Logger
   readonly #metrics: MirrorMetrics
-  readonly #inner: ClosableOrigin
+  readonly #watched: WatchedOrigin
   readonly #settings: MirrorSettings
   readonly #health: MirrorHealth
   readonly #probe: Probe
-  readonly #watch: StallWatch
-  readonly #calls = new Set<MirrorCall>()
   readonly #distrusted: LRUCache<Digest, true>
   readonly #tally: StatusTally
   #requests = 0
@@ -94,7 +85,6 @@ export class Mirror implements Origin {
     this.name = name
     this.#log = deps.log.child({ mirror: name, registry })
     this.#metrics = metrics
-    this.#inner = inner
     this.#settings = settings
     // 401 and 404 included: many registries say so of /v2 without a token, or at all.
     const probe = new Probe({ clock, metrics, ping }, { host, isAlive: status => status < 500 })
@@ -108,15 +98,29 @@ export class Mirror implements Origin {
       },
       health,
     )
-    this.#watch = new StallWatch({ clock, ping: options => probe.run(options), onHung: () => this.#hangs() })
+    const watched = new WatchedOrigin(
+      {
+        clock,
+        inner,
+        ping: options => probe.run(options),
+        onHung: error => this.#health.failed(error, 'timeout'),
+        onBytes: bytes => (this.#bytes += bytes),
+        onBodyFailure: error => this.#failed(error),
+      },
+      { host },
+    )
+    this.#watched = watched
     this.#distrusted = new LRUCache({
       ...upTo(MAX_DISTRUSTED),
       ttl: DISTRUST_MS,
       ttlResolution: 0,
       perf: { now: () => clock.now() },
     })
-    const begin = inner.begin?.bind(inner)
-    if (begin !== undefined) this.begin = (key, range, options = {}) => this.#begin(begin, key, range, options)
+    const { begin } = watched
+    if (begin !== undefined) {
+      this.begin = async (key, range, options = {}) =>
+        this.#offersBlob(key) ? this.#ask(options, () => begin(key, range, options)) : undefined
+    }
     this.#tally = metrics.tally('mirror')
     this.#tally.set(this.status)
   }
@@ -139,7 +143,7 @@ export class Mirror implements Origin {
 
   async stat(key: BlobKey, options: SourceOptions = {}): Promise<BlobInfo | undefined> {
     if (!this.#offersBlob(key)) return undefined
-    return this.#ask(options, inner => this.#inner.stat(key, inner))
+    return this.#ask(options, () => this.#watched.stat(key, options))
   }
 
   async open(
@@ -148,24 +152,23 @@ export class Mirror implements Origin {
     options: SourceOptions = {},
   ): Promise<AsyncIterable<Uint8Array> | undefined> {
     if (!this.#offersBlob(key)) return undefined
-    const { answer, call } = await this.#start(options, inner => this.#inner.open(key, range, inner))
-    return answer === undefined ? undefined : this.#bodyOf(call, answer)
+    return this.#ask(options, () => this.#watched.open(key, range, options))
   }
 
   /** One that sends nothing of the blob sends nothing in vain either. */
   readsWhole(key: BlobKey): boolean {
     const sends = this.isUsable && this.#settings.capabilities.includes('pull') && !this.#distrusted.has(key.digest)
-    return !sends || this.#inner.readsWhole?.(key) === true
+    return !sends || this.#watched.readsWhole(key)
   }
 
   async statManifest(key: ManifestKey, options: ManifestOptions = {}): Promise<ManifestInfo | undefined> {
     if (!this.offers(capabilityFor(key))) return undefined
-    return this.#ask(options, inner => this.#inner.statManifest(key, inner))
+    return this.#ask(options, () => this.#watched.statManifest(key, options))
   }
 
   async getManifest(key: ManifestKey, options: ManifestOptions = {}): Promise<Manifest | undefined> {
     if (!this.offers(capabilityFor(key))) return undefined
-    return this.#ask(options, inner => this.#inner.getManifest(key, inner))
+    return this.#ask(options, () => this.#watched.getManifest(key, options))
   }
 
   /** Throws ERR_UPSTREAM_TRANSPORT while offers('resolve') says no. */
@@ -174,7 +177,7 @@ export class Mirror implements Origin {
       const { host } = this.#settings
       throw new ShoalError('ERR_UPSTREAM_TRANSPORT', `${host} is not asked for listings now`, { details: { host } })
     }
-    return this.#ask(options, inner => this.#inner.list(request, inner), outcomeOfListing)
+    return this.#ask(options, () => this.#watched.list(request, options), outcomeOfListing)
   }
 
   /** What it sent of this blob does not match its digest: a failure, and for an hour it is not asked for that blob. */
@@ -203,78 +206,41 @@ export class Mirror implements Origin {
     this.#closed = true
     this.#health.close()
     this.#tally.remove()
-    // A closed origin cannot be pinged, which is not to be taken for a host that hangs.
-    this.#watch.close()
-    await this.#inner.close()
+    await this.#watched.close()
   }
 
   #offersBlob({ digest }: BlobKey): boolean {
     return this.offers('pull') && !this.#distrusted.has(digest)
   }
 
-  async #begin(begin: Begin, key: BlobKey, range: ByteRange, options: SourceOptions): Promise<BegunBlob | undefined> {
-    if (!this.#offersBlob(key)) return undefined
-    const { answer, call } = await this.#start(options, inner => begin(key, range, inner))
-    return answer === undefined ? undefined : { ...answer, body: this.#bodyOf(call, answer.body) }
-  }
-
-  /** A request whose answer has no body that is read at somebody's pace. */
   async #ask<T>(
-    options: SourceOptions,
-    work: (options: SourceOptions) => Promise<T>,
+    { signal }: SourceOptions,
+    work: () => Promise<T>,
     outcomeOf: (answer: T) => MirrorRequestOutcome = outcomeOfAnswer,
   ): Promise<T> {
-    const { answer, call } = await this.#start(options, work, outcomeOf)
-    call.end()
-    return answer
-  }
-
-  async #start<T>(
-    options: SourceOptions,
-    work: (options: SourceOptions) => Promise<T>,
-    outcomeOf: (answer: T) => MirrorRequestOutcome = outcomeOfAnswer,
-  ): Promise<{ answer: T; call: MirrorCall }> {
-    options.signal?.throwIfAborted()
-    const call = new MirrorCall({ watch: this.#watch, onEnd: ended => this.#calls.delete(ended) }, options)
-    this.#calls.add(call)
+    signal?.throwIfAborted()
     this.#requests += 1
     try {
-      const answer = await call.wait(() => work({ ...options, signal: call.signal }))
+      const answer = await work()
       this.#metrics.request(outcomeOf(answer))
-      if (answer === undefined) call.end()
-      return { answer, call }
+      return answer
     } catch (error: unknown) {
-      call.end()
-      this.#metrics.request(call.isAborted ? 'aborted' : outcomeOfError(error))
-      this.#failed(call, error)
+      if (signal?.aborted === true) {
+        this.#metrics.request('aborted')
+      } else {
+        this.#metrics.request(outcomeOfError(error))
+        this.#failed(error)
+      }
       throw error
     }
   }
 
-  #bodyOf(call: MirrorCall, pieces: AsyncIterable<Uint8Array>): MirrorBody {
-    return new MirrorBody({
-      call,
-      pieces,
-      onBytes: bytes => (this.#bytes += bytes),
-      onFailure: error => this.#failed(call, error),
-    })
-  }
-
-  #failed(call: MirrorCall, error: unknown): void {
-    const kind = call.isAborted ? undefined : failureKind(error)
+  #failed(error: unknown): void {
+    const kind = failureKind(error)
     if (kind === undefined) return
     this.#metrics.failover()
-    // One failure has been counted for all that were cut.
-    if (!call.isCut) this.#health.failed(asError(error), kind)
-  }
-
-  #hangs(): void {
-    const { host } = this.#settings
-    const error = new ShoalError('ERR_UPSTREAM_TIMEOUT', `${host} hangs: it sends nothing and answers no ping`, {
-      details: { host },
-    })
-    this.#health.failed(error, 'timeout')
-    for (const call of [...this.#calls]) call.cut(error)
+    // One failure has been counted for all that a hang ended.
+    if (!isHang(error)) this.#health.failed(asError(error), kind)
   }
 
   #changed(status: MirrorStatus): void {

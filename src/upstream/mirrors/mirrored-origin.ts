@@ -17,8 +17,9 @@ import {
   type SourceOptions,
 } from '../../core/index.ts'
 import type { Capability } from '../options.ts'
-import { capabilityFor, type ClosableOrigin, type Mirror } from './mirror.ts'
+import { capabilityFor, type Mirror } from './mirror.ts'
 import type { MirrorState } from './state.ts'
+import type { ClosableOrigin } from './watched-origin.ts'
 
 /**
  * A registry behind its mirrors. Each is asked in order, as long as it is healthy and meant for it, and the registry last, whose word is

@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import {
   parseRepositoryName,
   ShoalError,
+  type Logger,
   type BegunBlob,
   type BlobInfo,
   type BlobKey,
@@ -115,8 +116,8 @@ export class RegistryOrigin implements Origin, AsyncDisposable {
     const { addresses, alsoTrusted, clock, kind, proxy } = deps
     const metrics = createUpstreamMetrics(deps.metrics)
     const base = new URL(plan.base)
-    const trust: TrustedSite = { base, credentials: credentialsOf(plan, deps.keychain ?? emptyKeychain, base) }
     const log = deps.log.child({ origin: plan.name })
+    const trust: TrustedSite = { base, credentials: credentialsOf(plan, deps.keychain ?? emptyKeychain, base, log) }
     const transport = new Transport({ clock, metrics }, { ...plan, base, addresses, kind, proxy })
     const tokens = new TokenClient({ clock, metrics, transport })
     const authorizer = new Authorizer({ clock, log, tokens }, { ...trust, alsoTrusted })
@@ -185,10 +186,18 @@ export class RegistryOrigin implements Origin, AsyncDisposable {
     return listFrom(this.#client, request, options)
   }
 
-  /** The status with which the host answers a GET of `url`. Throws as Transport.send does. */
-  async ping(url: URL, { signal }: { readonly signal: AbortSignal }): Promise<number> {
+  /**
+   * The status with which the host answers a GET of `url`. `direct`: past the proxy, where requests may go there without it. Throws as
+   * Transport.send does.
+   */
+  async ping(
+    url: URL,
+    { direct = false, signal }: { readonly direct?: boolean; readonly signal: AbortSignal },
+  ): Promise<number> {
     const headers = url.origin === this.base.origin ? this.#headers : {}
-    const { body, status } = await this.#transport.send(url, { method: 'GET', headers, ping: true, signal })
+    // What is secret goes past the proxy wherever it may.
+    const request = { method: 'GET', headers, ping: true, secret: direct, signal } as const
+    const { body, status } = await this.#transport.send(url, request)
     drain(body)
     return status
   }
@@ -225,9 +234,28 @@ function credentialsOf(
   { credential, visibility }: RegistryPlan,
   keychain: Keychain,
   base: URL,
+  log: Logger,
 ): CredentialSource | undefined {
   if (visibility === 'public' || visibility === 'private') return undefined
-  return credential === undefined ? credentialsFor(keychain, base) : fixedCredential(credential)
+  if (credential !== undefined) return fixedCredential(credential)
+  const found = credentialsFor(keychain, base)
+  return visibility === 'shared' || found === undefined ? found : announced(found, log)
+}
+
+/** What a login of the keychain opens, every caller on this node may read. An operator who has not said so is told once. */
+function announced(source: CredentialSource, log: Logger): CredentialSource {
+  let isTold = false
+  return {
+    get: async (repository, options) => {
+      const credential = await source.get(repository, options)
+      if (credential !== undefined && !isTold) {
+        isTold = true
+        const hint = 'visibility = "shared" says that this is meant, "private" prevents it'
+        log.warn({ hint }, 'what the login in the keychain opens is readable for every local caller')
+      }
+      return credential
+    },
+  }
 }
 
 /** The message names the key, never the value: it may hold a password. */

@@ -1,5 +1,5 @@
 import type { Keychain } from '../auth/index.ts'
-import { Mirror, MirroredOrigin, ProxyRoute } from '../mirrors/index.ts'
+import { Mirror, MirroredOrigin, ProxyRoute, watchedRegistry, type Ping } from '../mirrors/index.ts'
 import type { AddressFilter } from '../net/addresses.ts'
 import { ownHostTls } from '../net/tls.ts'
 import type { ConnectionOptions, MirrorOptions, ProxyOptions, RegistryOptions, UpstreamDeps } from '../options.ts'
@@ -114,8 +114,12 @@ export function makeRegistryEntry(deps: RegistryEntryDeps, plan: RegistryEntryPl
     plan.registry,
   )
   const mirrors = plan.mirrors.map(mirror => makeMirror(deps, registry, mirror))
-  const origin = new MirroredOrigin(deps, { mirrors, origin: registry })
   const { base } = registry
+  const watched = watchedRegistry(
+    { ...deps, inner: registry, ping: pingOf(registry, { fallback: plan.proxy?.fallback === true }) },
+    { host: base.host },
+  )
+  const origin = new MirroredOrigin(deps, { mirrors, origin: watched })
   return {
     origin,
     sources: origin.sources,
@@ -147,7 +151,7 @@ function makeMirror(deps: RegistryEntryDeps, owner: RegistryOrigin, { options, r
   }
   const inner = new RegistryOrigin(mirrorDeps, registry)
   const { base } = inner
-  const url = new URL(options.pingUrl ?? base.href.replace(/\/$/, ''))
+  const url = options.pingUrl === undefined ? pingUrlOf(base) : new URL(options.pingUrl)
   const { capabilities, failureLimit, healthCheckIntervalMs, healthCheckPauseElapsedMs } = options
   return new Mirror(
     { ...deps, inner, ping: ({ signal }) => inner.ping(url, { signal }) },
@@ -164,4 +168,26 @@ function makeMirror(deps: RegistryEntryDeps, owner: RegistryOrigin, { options, r
       },
     },
   )
+}
+
+function pingUrlOf(base: URL): URL {
+  return new URL(base.href.replace(/\/$/, ''))
+}
+
+/**
+ * Goes the way that requests go. Those that a proxy fails may be sent directly (`fallback`) once it has been given up, so that either way
+ * is a sign of life: a proxy that hangs does not make the registry one that does.
+ */
+function pingOf(registry: RegistryOrigin, { fallback }: { readonly fallback: boolean }): Ping {
+  const url = pingUrlOf(registry.base)
+  if (!fallback) return options => registry.ping(url, options)
+  return async ({ signal }) => {
+    const over = new AbortController()
+    const either = { signal: AbortSignal.any([signal, over.signal]) }
+    try {
+      return await Promise.any([registry.ping(url, either), registry.ping(url, { ...either, direct: true })])
+    } finally {
+      over.abort()
+    }
+  }
 }

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import net, { type AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import { Registry } from 'prom-client'
-import { errorCode, parseReference, type Digest, type ManifestKey } from '../../../src/core/index.ts'
+import { errorCode, parseReference, ShoalError, type Digest, type ManifestKey } from '../../../src/core/index.ts'
 import { bytesOf, digestOf, generatedBlob } from '../../support/generated-blob.ts'
 import type { Fault } from '../../support/scripted-origin.ts'
 import { until } from '../../support/until.ts'
@@ -141,7 +141,8 @@ test('what the mirror does not have, does not allow or has no time for does not 
 test('a caller that leaves is told its own reason, and nothing counts', async () => {
   await using rig = await openMirrorRig({ blobs: BLOBS, fault: () => ({ stallAfter: 1_000 }) })
   const { metrics, mirror, server } = rig
-  const reason = new Error('left')
+  // Whatever it says, it says nothing of the mirror.
+  const reason = new ShoalError('ERR_UPSTREAM_TIMEOUT', 'left')
   const before = AbortSignal.abort(reason)
   await assert.rejects(mirror.stat(keyOf(BLOB), { signal: before }), thrown => thrown === reason)
   assert.equal(server.count('blob'), 0)

@@ -61,7 +61,7 @@ function failsWith(code: ErrorCode, text = '') {
 }
 
 test('the public registries are there without any configuration', async () => {
-  await using table = await OriginTable.open(testDeps(), optionsOf())
+  await using table = await OriginTable.open(testDeps(systemClock), optionsOf())
   assert.deepEqual(table.names(), Object.keys(DEFAULT_REGISTRIES).toSorted())
   assert.equal(table.get('docker.io')?.name, 'registry:docker.io')
   assert.equal(table.get('registry.corp.test'), undefined)
@@ -70,7 +70,7 @@ test('the public registries are there without any configuration', async () => {
 test('what is configured takes the place of a default, under any spelling', async () => {
   await using origin = await startScriptedOrigin({ blobs })
   const registries = { 'Registry-1.docker.io': at(origin.url) }
-  await using table = await OriginTable.open(testDeps(), optionsOf({ registries }))
+  await using table = await OriginTable.open(testDeps(systemClock), optionsOf({ registries }))
   assert.equal((await table.get('docker.io')?.stat(keyOf(DIGEST)))?.size, BYTES.length)
   assert.equal(table.names().length, Object.keys(DEFAULT_REGISTRIES).length)
 })
@@ -78,7 +78,7 @@ test('what is configured takes the place of a default, under any spelling', asyn
 test('the entry for any other name answers for it, and for nothing that has an entry', async () => {
   await using any = await startScriptedOrigin({ blobs })
   const registries = { '*': at(any.url) }
-  await using table = await OriginTable.open(testDeps(), optionsOf({ registries }))
+  await using table = await OriginTable.open(testDeps(systemClock), optionsOf({ registries }))
   assert.ok(
     (await readRange(table.get('registry.corp.test:5000')!, DIGEST, { start: 0, end: 3 })).equals(BYTES.subarray(0, 3)),
   )
@@ -91,7 +91,7 @@ test('with an entry for any other name, the public registries are others too, un
   await using any = await startScriptedOrigin({ blobs })
   await using hub = await startScriptedOrigin({ blobs })
   const registries = { '*': at(any.url), 'quay.io': at(hub.url) }
-  await using table = await OriginTable.open(testDeps(), optionsOf({ registries }))
+  await using table = await OriginTable.open(testDeps(systemClock), optionsOf({ registries }))
   for (const name of ['docker.io', 'quay.io']) {
     assert.equal((await table.get(name)?.stat(keyOf(DIGEST)))?.size, BYTES.length, name)
   }
@@ -103,7 +103,7 @@ test('with an entry for any other name, the public registries are others too, un
 test('a directory is an origin under its name', async () => {
   const layout = await makeOciLayout(path.join(directory, 'layout'), { layers: [20] })
   const origins = { demo: { type: 'oci-layout', path: layout.directory } } as const
-  await using table = await OriginTable.open(testDeps(), optionsOf({ origins }))
+  await using table = await OriginTable.open(testDeps(systemClock), optionsOf({ origins }))
   assert.equal((await table.get('demo')?.stat(keyOf(layout.layers[0]!.digest)))?.size, 20)
 })
 
@@ -111,9 +111,20 @@ test('credentials come from the docker config', async () => {
   await using origin = await startScriptedOrigin({ blobs, auth: { kind: 'basic', users: { node: 'pass:word' } } })
   const file = path.join(directory, 'with-auth.json')
   await fs.writeFile(file, JSON.stringify({ auths: { [origin.host]: { auth: basic('node', 'pass:word').slice(6) } } }))
-  const registries = { 'registry.test': at(origin.url) }
-  await using table = await OriginTable.open(testDeps(), optionsOf({ registries, dockerConfig: file }))
-  assert.equal((await table.get('registry.test')?.stat(keyOf(DIGEST)))?.visibility, 'shared')
+  for (const [visibility, told] of [
+    ['auto', 1],
+    ['shared', 0],
+  ] as const) {
+    const log = new TestLog()
+    const registries = { 'registry.test': { ...at(origin.url), visibility } }
+    const options = optionsOf({ registries, dockerConfig: file })
+    await using table = await OriginTable.open(testDeps(systemClock, log), options)
+    for (const repository of ['a', 'b']) {
+      const info = await table.get('registry.test')?.stat(keyOf(DIGEST, repository))
+      assert.equal(info?.visibility, 'shared')
+    }
+    assert.equal(log.lines.filter(line => line.includes('readable for every local caller')).length, told, visibility)
+  }
 })
 
 test('a login for Docker Hub does not go to whoever is called docker.io', async () => {
@@ -122,7 +133,7 @@ test('a login for Docker Hub does not go to whoever is called docker.io', async 
   const hub = { auth: basic('node', 'pass:word').slice(6) }
   await fs.writeFile(file, JSON.stringify({ auths: { 'https://index.docker.io/v1/': hub } }))
   const registries = { 'docker.io': at(origin.url) }
-  await using table = await OriginTable.open(testDeps(), optionsOf({ registries, dockerConfig: file }))
+  await using table = await OriginTable.open(testDeps(systemClock), optionsOf({ registries, dockerConfig: file }))
   await assert.rejects(table.get('docker.io')!.stat(keyOf(DIGEST)), failsWith('ERR_UPSTREAM_AUTH'))
   assert.ok(origin.requests.every(({ headers }) => headers.authorization === undefined))
 })
@@ -150,7 +161,7 @@ test('what cannot be used is an error of the configuration that never repeats a 
     [{ dockerConfig: path.join(directory, 'nowhere.json') }, 'nowhere.json'],
   ]
   for (const [options, text] of wrong) {
-    await assert.rejects(OriginTable.open(testDeps(), optionsOf(options)), (error: unknown) => {
+    await assert.rejects(OriginTable.open(testDeps(systemClock), optionsOf(options)), (error: unknown) => {
       assert.ok(failsWith('ERR_CONFIG_INVALID', text)(error), String(error))
       assert.ok(!String(error).includes('secret'))
       return true
@@ -164,6 +175,8 @@ test('a reload keeps the connections and tokens of what has not changed, and rep
   await using fresh = await startScriptedOrigin({ blobs })
   const entry = at
   const clock = new TestClock()
+  // Only the time that replaced origins are given passes at once.
+  clock.onSleep = ms => (ms < 30_000 ? systemClock.sleep(ms) : undefined)
   await using table = await OriginTable.open(
     testDeps(clock),
     optionsOf({
@@ -188,12 +201,18 @@ test('a reload keeps the connections and tokens of what has not changed, and rep
       (error: unknown) => errorCode(error) === 'ERR_CLOSED',
     )
   await until(isClosed, 'the replaced origin is closed')
-  assert.deepEqual(clock.sleeps, [30_000, 30_000])
+  assert.deepEqual(
+    clock.sleeps.filter(ms => ms >= 30_000),
+    [30_000, 30_000],
+  )
 })
 
 test('a body that is being read when its origin is replaced is read to its end', async () => {
   await using old = await startScriptedOrigin({ blobs })
-  await using table = await OriginTable.open(testDeps(), optionsOf({ registries: { 'moved.test': at(old.url) } }))
+  await using table = await OriginTable.open(
+    testDeps(systemClock),
+    optionsOf({ registries: { 'moved.test': at(old.url) } }),
+  )
   const body = await table.get('moved.test')?.open(keyOf(DIGEST), { start: 0, end: BYTES.length })
   await table.reload(optionsOf())
   assert.deepEqual(await collect(body), BYTES)
@@ -202,7 +221,7 @@ test('a body that is being read when its origin is replaced is read to its end',
 test('a certificate file that has been replaced, or a new password, is taken up by a reload', async () => {
   await using origin = await startScriptedOrigin({ blobs })
   const entry = at(origin.url)
-  await using table = await OriginTable.open(testDeps(), optionsOf({ registries: { 'x.test': entry } }))
+  await using table = await OriginTable.open(testDeps(systemClock), optionsOf({ registries: { 'x.test': entry } }))
   const first = table.get('x.test')
   const login = { ...entry, username: 'u', password: 'p' }
   await table.reload(optionsOf({ registries: { 'x.test': login } }))
@@ -219,7 +238,7 @@ test('a certificate file that has been replaced, or a new password, is taken up 
 test('a bad reload changes nothing', async () => {
   await using origin = await startScriptedOrigin({ blobs })
   const registries = { 'x.test': at(origin.url) }
-  await using table = await OriginTable.open(testDeps(), optionsOf({ registries }))
+  await using table = await OriginTable.open(testDeps(systemClock), optionsOf({ registries }))
   const before = [table.names(), table.get('x.test')]
   const origins = { demo: { type: 'oci-layout', path: path.join(directory, 'nowhere') } } as const
   const bad = optionsOf({ registries: { 'y.test': at(origin.url) }, origins })
@@ -229,7 +248,7 @@ test('a bad reload changes nothing', async () => {
 })
 
 test('a closed table refuses everything, and may be closed again', async () => {
-  const table = await OriginTable.open(testDeps(), optionsOf())
+  const table = await OriginTable.open(testDeps(systemClock), optionsOf())
   const origin = table.get('docker.io')
   await table.close()
   await table.close()
@@ -267,7 +286,7 @@ test('an origin that cannot be closed is said so and harms nobody', async t => {
 test('what * and the like stand for is kept while it is used, and made again when its options change', async () => {
   await using any = await startScriptedOrigin({ blobs })
   await using other = await startScriptedOrigin({ blobs })
-  await using table = await OriginTable.open(testDeps(), optionsOf({ registries: { '*': at(any.url) } }))
+  await using table = await OriginTable.open(testDeps(systemClock), optionsOf({ registries: { '*': at(any.url) } }))
   const first = table.get('a.test')
   assert.equal(table.get('a.test'), first)
   await table.reload(optionsOf({ registries: { '*': at(any.url) } }))
@@ -281,7 +300,10 @@ test('what * and the like stand for is kept while it is used, and made again whe
 })
 
 test('a name outside the table is a registry where allow_any says so, but none at home', async () => {
-  await using table = await OriginTable.open(testDeps(), optionsOf({ allowAny: true, connectTimeoutMs: 100 }))
+  await using table = await OriginTable.open(
+    testDeps(systemClock),
+    optionsOf({ allowAny: true, connectTimeoutMs: 100 }),
+  )
   assert.equal(table.get('registry.example')?.name, 'registry:registry.example')
   for (const name of ['127.0.0.1:5000', '[::1]:5000', '10.0.0.1', '169.254.169.254', '[::ffff:127.0.0.1]']) {
     assert.equal(table.get(name), undefined, name)
@@ -291,7 +313,7 @@ test('a name outside the table is a registry where allow_any says so, but none a
 
 test('an address that is allowed may be a registry although it is private', async () => {
   const options = optionsOf({ allowAny: true, allowPrivate: ['10.0.0.0/8'] })
-  await using table = await OriginTable.open(testDeps(), options)
+  await using table = await OriginTable.open(testDeps(systemClock), options)
   assert.equal(table.get('10.0.0.1:5000')?.name, 'registry:10.0.0.1:5000')
   assert.equal(table.get('192.168.0.1:5000'), undefined)
 })
@@ -343,7 +365,7 @@ test('hosts.toml is read again when it changes; one that cannot be used leaves i
   await write('a.test', `server = "${one.url}"`)
   await write('b.test', 'server = "http://b.invalid"\n[host."')
   const log = new TestLog()
-  await using table = await OriginTable.open(testDeps(new TestClock(), log), optionsOf({ certsD }))
+  await using table = await OriginTable.open(testDeps(systemClock, log), optionsOf({ certsD }))
   assert.equal((await table.get('a.test')?.stat(keyOf(DIGEST)))?.size, BYTES.length)
   await assert.rejects(table.get('b.test')!.stat(keyOf(DIGEST)), failsWith('ERR_CONFIG_INVALID', 'hosts.toml:2'))
   assert.ok(log.lines.some(line => line.includes('hosts.toml not used')))
@@ -402,7 +424,7 @@ test('dial_timeout of a hosts.toml holds for its server too', async () => {
   await fs.writeFile(path.join(certsD, 'r.test', 'hosts.toml'), lines.join('\n'))
   try {
     await using table = await OriginTable.open(
-      testDeps(),
+      testDeps(systemClock),
       optionsOf({ certsD, connectTimeoutMs: 3_600_000, retries: 0 }),
     )
     await assert.rejects(async () => table.get('r.test')?.stat(keyOf(DIGEST)), failsWith('ERR_UPSTREAM_TIMEOUT'))
@@ -441,7 +463,7 @@ test('a _default that cannot be used any longer is said so, and leaves everybody
   await fs.mkdir(path.dirname(file), { recursive: true })
   await fs.writeFile(file, `[host."${one.url}"]`)
   const log = new TestLog()
-  await using table = await OriginTable.open(testDeps(new TestClock(), log), optionsOf({ certsD }))
+  await using table = await OriginTable.open(testDeps(systemClock, log), optionsOf({ certsD }))
   const before = ['any.test', 'docker.io'].map(name => table.get(name))
   await fs.writeFile(file, '[host."')
   await until(() => log.lines.some(line => line.includes('certs.d read again')), 'the change is noticed')
@@ -466,7 +488,7 @@ test('a change of certs.d that is noticed while a reload is under way does not b
   const tick = watchTicks(t)
   const log = new TestLog()
   const registries = { 'old.test': at('https://old.test') }
-  await using table = await OriginTable.open(testDeps(new TestClock(), log), optionsOf({ certsD, registries }))
+  await using table = await OriginTable.open(testDeps(systemClock, log), optionsOf({ certsD, registries }))
   await write('server = "http://two.test"')
   tick()
   await table.reload(optionsOf({ certsD, registries: { 'new.test': at('https://new.test') } }))
@@ -479,7 +501,7 @@ test('a certs.d that cannot be read is said so once, and again when that has cha
   await fs.mkdir(certsD)
   const tick = watchTicks(t)
   const log = new TestLog()
-  await using table = await OriginTable.open(testDeps(new TestClock(), log), optionsOf({ certsD }))
+  await using table = await OriginTable.open(testDeps(systemClock, log), optionsOf({ certsD }))
   const before = table.names()
   await fs.rmdir(certsD)
   await fs.writeFile(certsD, 'a file')

@@ -1,22 +1,22 @@
-import type { MirrorCall } from './call.ts'
+import type { WatchedCall } from './watched-call.ts'
 
-export interface MirrorBodyDeps {
-  readonly call: MirrorCall
+export interface WatchedBodyDeps {
+  readonly call: WatchedCall
   readonly pieces: AsyncIterable<Uint8Array>
   readonly onBytes: (bytes: number) => void
-  /** The call failed, or was aborted, with this. */
+  /** The host failed to send it, or was cut. Not called when the caller has left. */
   readonly onFailure: (error: unknown) => void
 }
 
 type Result = IteratorResult<Uint8Array, undefined>
 
-/** A mirror's body on its way to a reader. A wait for a piece is watched; a reader that does not ask for the next one waits for nothing. */
-export class MirrorBody implements AsyncIterableIterator<Uint8Array, undefined> {
-  readonly #deps: MirrorBodyDeps
+/** A watched host's body on its way to a reader. A wait for a piece is watched; a reader that does not ask for the next one waits for nothing. */
+export class WatchedBody implements AsyncIterableIterator<Uint8Array, undefined> {
+  readonly #deps: WatchedBodyDeps
   readonly #pieces: AsyncIterator<Uint8Array, unknown>
   #done = false
 
-  constructor(deps: MirrorBodyDeps) {
+  constructor(deps: WatchedBodyDeps) {
     this.#deps = deps
     this.#pieces = deps.pieces[Symbol.asyncIterator]()
   }
@@ -36,7 +36,7 @@ export class MirrorBody implements AsyncIterableIterator<Uint8Array, undefined> 
       }
     } catch (error: unknown) {
       this.#end()
-      onFailure(error)
+      if (!call.isAborted) onFailure(error)
       throw error
     }
     this.#end()

@@ -3,16 +3,15 @@ import type { StallWatch } from './stall-watch.ts'
 export interface CallDeps {
   readonly watch: StallWatch
   /** Called once, when the call is over. */
-  readonly onEnd: (call: MirrorCall) => void
+  readonly onEnd: (call: WatchedCall) => void
 }
 
-/** One request under way on a mirror, until its answer or until the last byte of its body. Its signal is the caller's, or cut(). */
-export class MirrorCall {
+/** One request under way at a watched host, until its answer or until the last byte of its body. Its signal is the caller's, or cut(). */
+export class WatchedCall {
   readonly #deps: CallDeps
   readonly #caller: AbortSignal | undefined
   readonly #abort = new AbortController()
   readonly #onAbort: () => void
-  #isCut = false
   #over = false
 
   constructor(deps: CallDeps, options: { readonly signal?: AbortSignal }) {
@@ -35,14 +34,9 @@ export class MirrorCall {
     return this.#caller?.aborted === true
   }
 
-  get isCut(): boolean {
-    return this.#isCut
-  }
-
   /** Ends the work with `error`, also when nobody waits for it just now: the next piece is then asked for in vain. */
   cut(error: Error): void {
     if (this.#over) return
-    this.#isCut = true
     this.#abort.abort(error)
     this.end()
   }
