@@ -26,6 +26,9 @@ const MAX_SEGMENTS = 32
 const MAX_PENDING_WRITES = 8
 /** A fetch that everyone has left is finished all the same when so little is missing. */
 const NEARLY_DONE_BYTES = 1024 * 1024
+/** How long a body that has begun waits for a host that hangs, as long as a slow one would be given, and how often it looks. */
+const HANG_PATIENCE_MS = 30_000
+const HANG_PAUSE_MS = 500
 /** A reader that waited within this time counts as hungry: it empties what arrived ahead of it in bursts. */
 const HUNGRY_MS = 100
 /** What gives way to on-demand readers gets on all the same, one segment after this long without. */
@@ -168,6 +171,7 @@ export class BlobFill {
   advance(demand: Demand, bytes: number): void {
     const before = Math.floor(demand.position / BLOCK_BYTES)
     demand.position += bytes
+    demand.hungSince = undefined
     if (demand.urgency === 'prefetch') demand.progressAt = this.#deps.clock.now()
     if (Math.floor(demand.position / BLOCK_BYTES) === before && demand.position < demand.end) return
     this.#dropUnwanted()
@@ -366,8 +370,9 @@ export class BlobFill {
       metrics.fetches.inc({ outcome: 'done' })
     } catch (error: unknown) {
       metrics.fetches.inc({ outcome: segment.abort.signal.aborted ? 'aborted' : 'failed' })
-      if (!segment.abort.signal.aborted) this.#fetchFailed(segment, demand, asError(error))
       this.#flying.dropPartial(segment.run)
+      if (this.#waitsOut(demand, error)) await this.#pause(segment)
+      else if (!segment.abort.signal.aborted) this.#fetchFailed(segment, demand, asError(error))
     } finally {
       reservation?.[Symbol.dispose]()
       demand.progressAt = this.#deps.clock.now()
@@ -376,6 +381,22 @@ export class BlobFill {
       this.#pump()
       this.#changed.beat()
       this.#endIfIdle()
+    }
+  }
+
+  /** A reader that has had bytes has nothing better to do than to wait for a host that hangs; one that has had none had better be told. */
+  #waitsOut(demand: Demand, error: unknown): boolean {
+    if (demand.background || demand.position === demand.start || !isHang(error)) return false
+    const now = this.#deps.clock.now()
+    demand.hungSince ??= now
+    return now - demand.hungSince < HANG_PATIENCE_MS
+  }
+
+  async #pause(segment: Segment): Promise<void> {
+    try {
+      await this.#deps.clock.sleep(HANG_PAUSE_MS, { signal: segment.abort.signal })
+    } catch {
+      // Nobody waits any longer.
     }
   }
 
@@ -484,6 +505,11 @@ export class BlobFill {
     this.#deps.onIdle()
     this.#onIdle()
   }
+}
+
+/** What a source says of a host that sends nothing and answers no ping. */
+function isHang(error: unknown): boolean {
+  return error instanceof ShoalError && error.details['hung'] === true
 }
 
 function rangesOverlap(run: BlockRun, segments: Iterable<Segment>): boolean {

@@ -35,6 +35,8 @@ export class Demand implements Wish {
   failure: Error | undefined
   /** When it last got on; clock milliseconds. */
   progressAt = 0
+  /** Since when it has had nothing because its source hangs; clock milliseconds. */
+  hungSince: number | undefined
   #grownAt: number
 
   constructor(options: DemandOptions) {
