@@ -1,6 +1,7 @@
 import {
   BLOCKS_PER_CHUNK,
   BLOCK_BYTES,
+  isHang,
   ShoalError,
   asError,
   blocksOf,
@@ -505,11 +506,6 @@ export class BlobFill {
     this.#deps.onIdle()
     this.#onIdle()
   }
-}
-
-/** What a source says of a host that sends nothing and answers no ping. */
-function isHang(error: unknown): boolean {
-  return error instanceof ShoalError && error.details['hung'] === true
 }
 
 function rangesOverlap(run: BlockRun, segments: Iterable<Segment>): boolean {

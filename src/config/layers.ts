@@ -1,7 +1,6 @@
 import fs from 'node:fs/promises'
 import path from 'node:path'
 import { TypeGuard, type TSchema } from '@sinclair/typebox'
-import { parse, TomlError } from 'smol-toml'
 import {
   ShoalError,
   systemCode,
@@ -14,6 +13,7 @@ import {
   valueAt,
   type KeyPath,
   type Tree,
+  parseTomlFile,
 } from '../core/index.ts'
 import { canonical } from './canonical.ts'
 import type { Problem } from './problem.ts'
@@ -55,20 +55,7 @@ export async function readFileLayer(file: string): Promise<Layer | undefined> {
     describe: at => [file, lineOf(at)].filter(part => part !== undefined).join(':'),
     spell: formatPath,
     baseDir: path.dirname(path.resolve(file)),
-    tree: canonical(parseToml(file, text)),
-  }
-}
-
-/** Without the excerpt that the parser's own message carries: the line may hold something that should not be in a log. */
-function parseToml(file: string, text: string): Tree {
-  try {
-    return parse(text)
-  } catch (error: unknown) {
-    if (!(error instanceof TomlError)) throw error
-    const what = error.message.split('\n', 1)[0]?.replace('Invalid TOML document: ', '') ?? 'not TOML'
-    throw new ShoalError('ERR_CONFIG_INVALID', `${file}:${error.line}:${error.column}: ${what}`, {
-      details: { file, line: error.line, column: error.column },
-    })
+    tree: canonical(parseTomlFile(file, text)),
   }
 }
 

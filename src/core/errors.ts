@@ -93,6 +93,11 @@ export function errorCode(error: unknown): ErrorCode | undefined {
   return error instanceof ShoalError ? error.code : undefined
 }
 
+/** Whether `error` says of a host that it sends nothing and answers no ping (`{ hung: true }`), as against one that is only slow. */
+export function isHang(error: unknown): boolean {
+  return error instanceof ShoalError && error.details['hung'] === true
+}
+
 /** The `code` of a Node or library error ('ENOENT', 'UND_ERR_SOCKET' ...), when it has one. */
 export function systemCode(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null || !('code' in error)) return undefined

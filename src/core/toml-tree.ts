@@ -1,4 +1,5 @@
-import { parse } from 'smol-toml'
+import { parse, TomlError } from 'smol-toml'
+import { ShoalError } from './errors.ts'
 
 /** A TOML table. Without a prototype, so that no key is special. */
 export type Tree = Record<string, unknown>
@@ -102,5 +103,21 @@ export function parseTomlValue(text: string): unknown {
     return Object.keys(document).length === 1 ? document['value'] : undefined
   } catch {
     return undefined
+  }
+}
+
+/**
+ * The document in `file`. Throws ERR_CONFIG_INVALID with file, line and column, without the excerpt that the parser's own message carries:
+ * the line may hold something that should not be in a log.
+ */
+export function parseTomlFile(file: string, text: string): Tree {
+  try {
+    return parse(text)
+  } catch (error: unknown) {
+    if (!(error instanceof TomlError)) throw error
+    const what = error.message.split('\n', 1)[0]?.replace('Invalid TOML document: ', '') ?? 'not TOML'
+    throw new ShoalError('ERR_CONFIG_INVALID', `${file}:${error.line}:${error.column}: ${what}`, {
+      details: { file, line: error.line, column: error.column },
+    })
   }
 }

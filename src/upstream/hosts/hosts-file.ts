@@ -1,5 +1,13 @@
-import { parse, TomlError } from 'smol-toml'
-import { formatPath, isTree, locateKeys, newTree, ShoalError, type KeyPath, type Tree } from '../../core/index.ts'
+import {
+  formatPath,
+  isTree,
+  locateKeys,
+  newTree,
+  ShoalError,
+  type KeyPath,
+  type Tree,
+  parseTomlFile,
+} from '../../core/index.ts'
 import { PUBLIC_TLS } from '../net/tls.ts'
 import type { Capability, ExtraHeaders, MirrorOptions, TlsOptions } from '../options.ts'
 import {
@@ -81,7 +89,7 @@ const HOST_KEYS = [
 
 /** `file`: how complaints name it; `directory`: what paths in it are relative to. Throws ERR_CONFIG_INVALID: file, line and key, no values. */
 export function parseHostsFile(text: string, { directory, file }: { file: string; directory: string }): ParsedHosts {
-  const tree = parseToml(text, file)
+  const tree = parseTomlFile(file, text)
   const lineOf = locateKeys(text)
   const at = (path: KeyPath, shown = path): string =>
     [[file, lineOf(path)].filter(part => part !== undefined).join(':'), formatPath(shown)].join(': ')
@@ -104,17 +112,6 @@ export function parseHostsFile(text: string, { directory, file }: { file: string
       const line = lineOf(path)
       return { key: formatPath(path), ...(line === undefined ? {} : { line }) }
     }),
-  }
-}
-
-/** Without the excerpt that the parser's own message carries: the line may hold something that should not be in a log. */
-function parseToml(text: string, file: string): Tree {
-  try {
-    return parse(text)
-  } catch (error: unknown) {
-    if (!(error instanceof TomlError)) throw error
-    const what = error.message.split('\n', 1)[0]?.replace('Invalid TOML document: ', '') ?? 'not TOML'
-    throw new ShoalError('ERR_CONFIG_INVALID', `${file}:${error.line}:${error.column}: ${what}`, { details: { file } })
   }
 }
 

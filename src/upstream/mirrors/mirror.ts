@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import {
   asError,
+  isHang,
   ShoalError,
   type BlobInfo,
   type BlobKey,
@@ -30,7 +31,7 @@ import {
 } from './outcomes.ts'
 import { MAX_PING_MS, Probe, type Ping } from './probe.ts'
 import type { MirrorState, MirrorStatus } from './state.ts'
-import { isHang, WatchedOrigin, type ClosableOrigin } from './watched-origin.ts'
+import { WatchedOrigin, type ClosableOrigin } from './watched-origin.ts'
 
 /** For how long a mirror is not asked for a blob of which it sent wrong bytes. */
 const DISTRUST_MS = 60 * 60_000

@@ -144,8 +144,3 @@ export class WatchedOrigin implements Origin {
     for (const call of [...this.#calls]) call.cut(error)
   }
 }
-
-/** Whether `error` is what a hang ended a request with. */
-export function isHang(error: unknown): boolean {
-  return error instanceof ShoalError && error.details['hung'] === true
-}

@@ -1,4 +1,4 @@
-import { backoffDelay, parseRetryAfter, ShoalError, type Clock } from '../../core/index.ts'
+import { backoffDelay, isHang, parseRetryAfter, ShoalError, type Clock } from '../../core/index.ts'
 import type { RetryCause, UpstreamMetrics } from '../metrics.ts'
 
 const BACKOFF = { baseMs: 100, maxMs: 2_000 }
@@ -70,7 +70,7 @@ function retryCause(error: unknown): RetryCause | undefined {
   switch (error.code) {
     case 'ERR_UPSTREAM_TIMEOUT':
       // A host that does not even answer a ping will not answer the same request either.
-      return details['hung'] === true ? undefined : 'timeout'
+      return isHang(error) ? undefined : 'timeout'
     case 'ERR_UPSTREAM_TRANSPORT':
       return CERTIFICATE.test(String(details['cause'])) ? undefined : 'transport'
     case 'ERR_UPSTREAM_BODY':
